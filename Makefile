@@ -1,0 +1,80 @@
+# busmap: every command a user or a developer needs. `make` alone lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+TRAIN_BIN := .venv-train/bin
+PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb
+# uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
+UV_INSTALL := UV_LINK_MODE=copy uv pip install --quiet
+RUN := env -u BUSMAP_CONFIG
+
+.PHONY: help setup setup-train peers demo test test-all lint bench docs lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready ## the product's environment (.venv): no torch, no CUDA
+setup-train: .venv-train/ready ## the environment for training (.venv-train): the same plus torch and monai
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' || \
+	  { echo "busmap needs Python 3.11 to 3.13 and found $$($(PYTHON) --version): make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv (about 110 packages, no torch, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c pass # holoscan's wheel makes its links at the first start
+	@touch $@ && echo "Set up: $$($(BIN)/python --version), busmap in $(BIN)/busmap"
+
+.venv-train/ready: requirements.txt requirements-train.txt pyproject.toml
+	@echo "Setting up .venv-train (torch first, then the rest) ..."
+	@test -x $(TRAIN_BIN)/python || $(PYTHON) -m venv .venv-train
+	@$(TRAIN_BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) torch==2.13.0
+	@$(TRAIN_BIN)/$(UV_INSTALL) --python $(TRAIN_BIN)/python --no-deps --require-hashes -r requirements-train.txt
+	@$(TRAIN_BIN)/$(UV_INSTALL) --python $(TRAIN_BIN)/python --no-deps --no-build-isolation -e .
+	@$(TRAIN_BIN)/python -c pass
+	@touch $@ && echo "Set up: .venv-train"
+
+peers: ## Debian's DICOM programs that tests talk to
+	@dpkg -s $(PEERS) >/dev/null 2>&1 && echo "DICOM peers are installed" || \
+	  { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq && \
+	    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null && \
+	    { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(PEERS)"; }
+
+demo: setup ## six studies through gateway, worker and a small PACS on this machine
+	@$(RUN) $(BIN)/python -m app.demo
+
+test: setup ## the tests; those that train run in .venv-train where it is set up
+	$(RUN) $(BIN)/python -m pytest -m "not slow and not train" $(PYTEST_ARGS)
+	@if [ -e .venv-train/ready ]; then echo "$(RUN) $(TRAIN_BIN)/python -m pytest -m 'train and not slow'"; \
+	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "train and not slow" $(PYTEST_ARGS); \
+	else echo "Tests that train are left out: make setup-train installs what they need"; fi
+
+test-all: setup setup-train peers ## the tests of `make test` and the long ones
+	$(RUN) $(BIN)/python -m pytest -m "not train" $(PYTEST_ARGS)
+	$(RUN) $(TRAIN_BIN)/python -m pytest -m train $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy strict, import direction, docs in step
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup ## the figures of the README, measured here
+	@$(RUN) $(BIN)/python -m app.bench
+
+docs: setup ## the generated pages under docs/
+	$(BIN)/busmap config --markdown > docs/settings.md
+	$(BIN)/python -m app.cli --markdown > docs/cli.md
+
+lock: ## the dependency lists with hashes, from pyproject.toml
+	@printf '%s\n' "perf-analyzer ; sys_platform == 'never'" "cupy-cuda13x ; sys_platform == 'never'" \
+	  "cuda-python ; sys_platform == 'never'" "torch ; sys_platform == 'never'" > .venv/overrides.txt
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra lint --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -o requirements.txt
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt
+
+clean: ## environments and caches
+	rm -rf .venv .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Processes and I/O: everything that runs in the hospital."""

@@ -1,0 +1,69 @@
+"""The errors busmap raises on purpose, each with a stable code and a message for a person.
+
+BusmapError
+├── SettingsError          settings-invalid        a setting is unknown, missing or out of range
+├── OutputError            output-unwritable       the output folder cannot take the result
+├── StoreError             store-unusable          the state folder or its database cannot be used
+├── PeerError              peer-unreachable        a DICOM peer refused or could not be reached
+├── AnalysisError          analysis-failed         the analysis process died or ran out of time
+└── ExtraMissingError      extra-missing           a verb needs an optional extra that is not installed
+
+Two more are raised below this layer and carry `code` and `exit_status` in the same way:
+operators.study.InputError     input-unusable       the input cannot be analysed at all
+├── NoStudyError               input-no-study       nothing in the input is a DICOM study
+└── MixedPatientError          input-mixed-patients one study UID carries two patients
+models.runtime.engine.ModelError  model-unusable    a model file is missing, changed or cannot be loaded
+
+A message names cause and remedy, and holds no patient name.
+"""
+
+from __future__ import annotations
+
+
+class BusmapError(Exception):
+    """Base of all errors raised on purpose. `code` is stable; `exit_status` is the process's."""
+
+    code = "busmap-error"
+    exit_status = 1
+
+
+class SettingsError(BusmapError):
+    """A setting is unknown, missing or out of range."""
+
+    code = "settings-invalid"
+    exit_status = 2
+
+
+class OutputError(BusmapError):
+    """The output folder cannot take the result."""
+
+    code = "output-unwritable"
+    exit_status = 4
+
+
+class StoreError(BusmapError):
+    """The state folder or its database cannot be used."""
+
+    code = "store-unusable"
+    exit_status = 6
+
+
+class PeerError(BusmapError):
+    """A DICOM peer refused or could not be reached."""
+
+    code = "peer-unreachable"
+    exit_status = 7
+
+
+class AnalysisError(BusmapError):
+    """The analysis process died or ran out of time."""
+
+    code = "analysis-failed"
+    exit_status = 8
+
+
+class ExtraMissingError(BusmapError):
+    """A verb needs an optional extra that is not installed."""
+
+    code = "extra-missing"
+    exit_status = 9

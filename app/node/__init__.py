@@ -1,0 +1,1 @@
+"""The node: receive, keep, analyse, deliver."""

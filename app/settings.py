@@ -1,0 +1,234 @@
+"""Every setting of busmap in one typed model.
+
+Promises: one YAML file, environment variables over it (`BUSMAP_GATEWAY__PORT=11112`), units in names,
+unknown keys refused with the nearest known one. Refuses to start on a value out of range.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from app.errors import SettingsError
+
+ENV_PREFIX = "BUSMAP_"
+CONFIG_VARIABLE = "BUSMAP_CONFIG"
+# Read elsewhere than in this model: the settings file's own path, and what tests and hosts set.
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "BUSMAP_SHARED", "BUSMAP_CRASH_AT"})
+
+
+def _ae_title(value: str) -> str:
+    if not (1 <= len(value.strip()) <= 16) or not value.isascii() or "\\" in value:
+        raise ValueError("an AE title has 1 to 16 ASCII characters without backslash (PS3.5 6.2)")
+    return value.strip()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    """The DICOM receiver."""
+
+    ae_title: str = Field("BUSMAP", description="AE title the gateway answers to")
+    host: str = Field("0.0.0.0", description="address the gateway listens on")  # noqa: S104 - a receiver
+    port: int = Field(
+        11112, ge=0, le=65535, description="TCP port the gateway listens on; 0 takes a free one"
+    )
+    allowed_calling_ae_titles: tuple[str, ...] = Field(
+        (), description="AE titles allowed to send; empty allows all"
+    )
+    maximum_associations: int = Field(32, ge=1, le=1000, description="associations served at once")
+    maximum_associations_per_address: int = Field(
+        16, ge=1, le=1000, description="associations at once from one address"
+    )
+    first_byte_timeout_seconds: float = Field(
+        5, gt=0, description="silence after which a new connection is closed"
+    )
+    network_timeout_seconds: float = Field(
+        60, gt=0, description="silence after which an association is aborted"
+    )
+    maximum_instance_mib: int = Field(1024, ge=1, description="largest instance accepted, MiB")
+    minimum_free_disk_mib: int = Field(
+        1024, ge=0, description="free space under which storing answers 0xA700, MiB"
+    )
+
+    _check_title = field_validator("ae_title")(_ae_title)
+
+
+class AssemblySettings(_Section):
+    """When a study counts as complete."""
+
+    quiet_period_seconds: float = Field(
+        60, ge=0, description="time without a new image after which a study closes"
+    )
+    poll_seconds: float = Field(
+        0.2, gt=0, le=10, description="how often open studies and queued jobs are looked at"
+    )
+
+
+class AnalysisSettings(_Section):
+    """What is analysed, and with what limits."""
+
+    maximum_frames_per_instance: int = Field(24, ge=1, description="frames of a cine analysed, evenly spread")
+    maximum_frames_per_study: int = Field(240, ge=1, description="frames of a study analysed")
+    maximum_lesions_per_frame: int = Field(3, ge=1, le=20, description="lesions reported on one frame")
+    accept_secondary_capture: bool = Field(
+        False, description="analyse ultrasound secondary captures of old scanners"
+    )
+    engine_threads: int = Field(2, ge=1, le=64, description="threads of the inference engine")
+    model_folder: Path | None = Field(None, description="folder of model bundles; none takes those that ship")
+    timeout_seconds: float = Field(
+        300, gt=0, description="time after which the analysis of a study is stopped"
+    )
+    memory_limit_mib: int = Field(
+        4096, ge=512, description="address space of the analysis process above its start, MiB"
+    )
+    attempts: int = Field(3, ge=1, le=10, description="times a study is tried before it is a named failure")
+
+
+class ReportSettings(_Section):
+    """What the results look like."""
+
+    sr_sop_class: Literal["comprehensive-3d", "comprehensive"] = Field(
+        "comprehensive-3d", description="SOP class of the structured report"
+    )
+    capture_modality: Literal["OT", "US"] = Field("OT", description="Modality of the captures")
+    summary_capture: Literal["always", "with-findings"] = Field(
+        "always", description="when a summary capture is made"
+    )
+    maximum_lesion_captures: int = Field(6, ge=0, le=20, description="captures of single lesions at most")
+    malignant_prevalence_percent: float = Field(
+        33.0, gt=0, lt=100, description="share of malignant lesions the site expects, percent"
+    )
+
+
+class DestinationSettings(_Section):
+    """One PACS that results are sent to."""
+
+    name: str = Field(description="name of the destination in status and metrics")
+    ae_title: str = Field(description="AE title of the destination")
+    host: str = Field(description="host name or address of the destination")
+    port: int = Field(ge=1, le=65535, description="TCP port of the destination")
+
+    _check_title = field_validator("ae_title")(_ae_title)
+
+
+class DeliverySettings(_Section):
+    """How results are sent."""
+
+    destinations: tuple[DestinationSettings, ...] = Field((), description="where results are sent")
+    retry_minimum_seconds: float = Field(5, gt=0, description="upper bound of the first wait between tries")
+    retry_maximum_seconds: float = Field(1800, gt=0, description="upper bound of any wait between tries")
+    retry_for_hours: float = Field(
+        168, gt=0, description="time after which an undeliverable result is parked"
+    )
+    network_timeout_seconds: float = Field(
+        60, gt=0, description="silence after which sending is given up for now"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Sources, strongest first: environment, YAML file, defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    state_folder: Path = Field(Path("/var/lib/busmap"), description="folder of database, images and results")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe line logged"
+    )
+    site_key: str = Field(
+        "", description="key of the hash behind study_ref; none makes one and keeps it in the state folder"
+    )
+    gateway: GatewaySettings = GatewaySettings()
+    assembly: AssemblySettings = AssemblySettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+    report: ReportSettings = ReportSettings()
+    delivery: DeliverySettings = DeliverySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults; arguments (tests) over all."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if path:
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+        return tuple(sources)
+
+
+def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, type[BaseModel]]:
+    """Dotted names of all settings, each with the section that holds it."""
+    keys: dict[str, type[BaseModel]] = {}
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            keys |= known_keys(annotation, f"{prefix}{name}.")
+        else:
+            keys[f"{prefix}{name}"] = model
+    return keys
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """Read the settings from environment and file.
+
+    Raises
+    ------
+    SettingsError
+        A key is unknown (the nearest known one is named), a value is out of range, or the file cannot be read.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+    path = os.environ.get(CONFIG_VARIABLE)
+    if path and not Path(path).is_file():
+        raise SettingsError(
+            f"settings file {path} does not exist: give --config FILE or unset {CONFIG_VARIABLE}"
+        )
+    _refuse_unknown_variables()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(item) for item in error.errors())) from None
+    except yaml.YAMLError as error:
+        where = str(getattr(error, "problem_mark", "")).strip()
+        raise SettingsError(
+            f"settings file {path} is not valid YAML {where}: check indentation and colons"
+        ) from None
+
+
+def _refuse_unknown_variables() -> None:
+    keys = known_keys()
+    names = {ENV_PREFIX + key.upper().replace(".", "__") for key in keys}
+    names |= {ENV_PREFIX + key.split(".")[0].upper() for key in keys}
+    for variable in os.environ:
+        if variable.startswith(ENV_PREFIX) and variable not in names | OTHER_VARIABLES:
+            nearest = difflib.get_close_matches(variable, names, n=1)
+            hint = f": did you mean {nearest[0]}?" if nearest else ""
+            raise SettingsError(f"environment variable {variable} is no setting{hint}")
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
+        return f"unknown setting {key}" + (f": did you mean {nearest[0]}?" if nearest else "")
+    return f"setting {key}: {item['msg']} (given: {item['input']!r})"

@@ -1,0 +1,1 @@
+"""Running the shipped models without torch: preprocessing, engines, gate, calibration."""

@@ -1,0 +1,115 @@
+"""The nouns of what was found: outlines, measurements, lesions, assessments, and the study's result.
+
+Promises: immutable values with units in their names; coordinates are image pixels (column, row) with
+0.0 at the outer edge of the top left pixel, as in a DICOM SCOORD (PS3.3 C.18.6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.study import Frame, SetAside, Study
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Size of an outline inside one calibrated region (millimetres, square millimetres)."""
+
+    long_axis_mm: float
+    short_axis_mm: float
+    area_mm2: float
+
+
+@dataclass(frozen=True)
+class LesionView:
+    """A lesion as seen on one frame.
+
+    `outline` is float32 (n, 2), n >= 3: (column, row) in pixels of the whole image, not repeated at the
+    end. `detection_score` in 0..1. `malignancy_logit` is the classifier's raw output on this view, None
+    before assessment. `measurement` is None where the region is not calibrated.
+    """
+
+    frame: Frame
+    outline: npt.NDArray[np.float32] = field(repr=False, compare=False)
+    mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)  # (region.rows, region.columns)
+    detection_score: float
+    measurement: Measurement | None = None
+    malignancy_logit: float | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What find_lesions hands on: the views of lesions on all frames, and the frames really analysed."""
+
+    study: Study
+    frames: tuple[Frame, ...]
+    views: tuple[LesionView, ...]
+    set_aside: tuple[SetAside, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Probability of malignancy of one lesion, 0..1, with its Venn-Abers pair, and what follows from it.
+
+    `category` is a BI-RADS-aligned category ("2", "3", "4A", "4B", "4C", "5") or None where the interval
+    supports none. `above_sensitive_threshold` / `above_specific_threshold`: the probability reaches the
+    frozen operating point of 95% sensitivity / 90% specificity.
+    """
+
+    probability: float
+    probability_low: float
+    probability_high: float
+    category: str | None
+    above_sensitive_threshold: bool
+    above_specific_threshold: bool
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One lesion of the study, seen in one or more views.
+
+    `number` counts from 1, highest probability first.
+    """
+
+    number: int
+    views: tuple[LesionView, ...]
+    assessment: Assessment
+    laterality: str | None = None
+
+    @property
+    def key_view(self) -> LesionView:
+        """The view shown in the capture: the best seen one."""
+        return max(self.views, key=lambda view: (view.detection_score, view.frame.key))
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model ran, on which engine: what a report names (TID 4019)."""
+
+    name: str
+    version: str
+    sha256: str
+    engine: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything a report says of one study. `settings_digest` identifies the settings that shaped it."""
+
+    study: Study
+    lesions: tuple[Lesion, ...]
+    frames: tuple[Frame, ...]
+    set_aside: tuple[SetAside, ...]
+    models: tuple[ModelIdentity, ...]
+    settings_digest: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def probability(self) -> float | None:
+        """The study's probability of malignancy: that of its most suspicious lesion; None without one."""
+        return max((lesion.assessment.probability for lesion in self.lesions), default=None)

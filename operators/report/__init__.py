@@ -1,0 +1,1 @@
+"""Composing results: structured report, captures, summary, wording, UIDs."""

@@ -1,0 +1,1 @@
+"""Judging what the models predict: figures with intervals from prediction files."""
