@@ -1,0 +1,1 @@
+"""Readers of the public data sets in their published layout. No torch."""

@@ -1,0 +1,1 @@
+"""How likely is it malignant: the network that looks at a lesion with its surroundings, and its training."""

@@ -1,0 +1,154 @@
+"""Training the diagnosis net on BUS-BRA crops: one fold held out, or the final one on all development folds.
+
+Promises: patients of the held-out fold are never seen; crops come from the product's own preprocessing;
+outlines are disturbed as a segmentation net disturbs them. Resumes after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+
+from models.data.record import Record, data_hash
+from models.diagnosis.network import DiagnosisNet
+from models.runtime.preprocess import lesion_crop, suppress_marks
+from models.training.augment import AugmentSettings, change_grey, sample_grid
+from models.training.loop import Batch, Fitted, LoopSettings, fit
+from models.training.marks import mark_bank
+from models.training.run import cached, write_run
+
+SIDE = 160
+CONTEXT_FACTOR = 1.7
+_WIDE_SIDE, _WIDE_FACTOR = 256, 2.8  # crops are kept wider, so that shift and zoom meet real tissue
+DEFAULTS = LoopSettings(
+    epochs=12,
+    batch_size=16,
+    learning_rate=6e-4,
+    weight_decay=0.05,
+    ema_decay=0.995,
+    warmup_share=0.15,
+    seed=1,
+)
+AUGMENT = AugmentSettings(zoom=(0.75, 1.3), aspect=0.15, rotate_degrees=15, shift=0.08, gamma=0.5, gain=0.3)
+LABEL_SMOOTHING = 0.05
+
+
+def prepare(records: Sequence[Record], cache: Path) -> npt.NDArray[np.uint8]:
+    """Wide crops of grey and mask, uint8 (n, 2, 256, 256); kept under `cache`."""
+
+    def make() -> dict[str, npt.NDArray[np.uint8]]:
+        crops = [
+            lesion_crop(suppress_marks(record.grey()), record.mask(), _WIDE_SIDE, _WIDE_FACTOR)
+            for record in records
+        ]
+        return {"crops": np.rint(np.stack(crops) * 255).astype(np.uint8)}
+
+    return cached(cache / f"crops-{_WIDE_SIDE}-{data_hash(records)[:12]}.npz", make)["crops"]
+
+
+def train(
+    records: Sequence[Record], held_out: int | None, out: Path, settings: LoopSettings = DEFAULTS
+) -> Fitted:
+    """Train on all `records` but those of fold `held_out` (None: on all), into `out`."""
+    crops = prepare(records, out.parent)
+    chosen = np.array([record.fold != held_out for record in records])
+    kept = torch.from_numpy(crops[chosen])
+    malignant = torch.tensor([record.malignant for record in records])
+    labels = malignant[torch.from_numpy(chosen)].float()
+    patients = [record.patient_id for record in records]
+    views = {patient: patients.count(patient) for patient in set(patients)}
+    share = torch.tensor([1 / views[patient] for patient in np.array(patients)[chosen]])
+    # Each patient weighs the same, and both classes together the same.
+    weight = share / torch.where(labels > 0, share[labels > 0].sum(), share[labels == 0].sum())
+    torch.manual_seed(settings.seed)
+    steps = len(kept) // settings.batch_size
+    marks = torch.from_numpy(mark_bank(SIDE, 400, settings.seed))
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        order = torch.multinomial(weight, steps * settings.batch_size, replacement=True)
+        for step in range(steps):
+            index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+            yield _augmented(kept[index], marks), labels[index]
+
+    held = [(record, crop) for record, crop, used in zip(records, crops, chosen, strict=True) if not used]
+    fitted = fit(
+        DiagnosisNet(),
+        batches,
+        _loss,
+        lambda net: _auc_of(net, held),
+        settings,
+        out,
+        steps,
+        f"diagnosis {out.name}",
+    )
+    torch.save(fitted.network.state_dict(), out / "weights.pt")
+    write_run(
+        out,
+        {
+            "settings": asdict(settings),
+            "held_out": held_out,
+            "data_hash": data_hash(records),
+            "side": SIDE,
+            "context_factor": CONTEXT_FACTOR,
+        },
+    )
+    return fitted
+
+
+def _augmented(crops: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
+    crops = crops.float() / 255
+    grid = sample_grid(len(crops), SIDE, AUGMENT, base_zoom=CONTEXT_FACTOR / _WIDE_FACTOR)
+    crops = F.grid_sample(crops, grid, align_corners=False)
+    grey = change_grey(crops[:, :1], marks, AUGMENT)
+    return torch.cat([grey, _disturbed(crops[:, 1:])], dim=1)
+
+
+def _disturbed(mask: torch.Tensor) -> torch.Tensor:
+    """Outlines as a net draws them: smoothed, grown or shrunk, now and then missing altogether."""
+    coarse = F.avg_pool2d(F.pad(mask, (6, 6, 6, 6)), 13, 1)
+    wobble = F.interpolate(
+        torch.randn(len(mask), 1, 6, 6), size=mask.shape[-2:], mode="bicubic", align_corners=False
+    )
+    level = 0.5 + torch.empty(len(mask), 1, 1, 1).uniform_(-0.3, 0.3)
+    disturbed = (coarse + 0.12 * wobble > level).float()
+    disturbed = torch.where(torch.rand(len(mask), 1, 1, 1) < 0.3, (mask > 0.5).float(), disturbed)
+    return disturbed * (torch.rand(len(mask), 1, 1, 1) > 0.1)
+
+
+def _loss(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    crops, labels = batch
+    logits = network(crops.contiguous(memory_format=torch.channels_last))
+    return F.binary_cross_entropy_with_logits(logits, labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2)
+
+
+@torch.no_grad()
+def centre(crops: torch.Tensor) -> torch.Tensor:
+    """Wide crops, uint8 (n, 2, 256, 256) -> the network's field of view, float (n, 2, SIDE, SIDE)."""
+    theta = torch.eye(2, 3).expand(len(crops), 2, 3) * (CONTEXT_FACTOR / _WIDE_FACTOR)
+    grid = F.affine_grid(theta, [len(crops), 2, SIDE, SIDE], align_corners=False)
+    return F.grid_sample(crops.float() / 255, grid, align_corners=False)
+
+
+@torch.no_grad()
+def _auc_of(
+    network: torch.nn.Module, held: Sequence[tuple[Record, npt.NDArray[np.uint8]]]
+) -> dict[str, float]:
+    """AUC a patient of the held-out fold, on its annotated outlines, with the mirrored picture averaged."""
+    if not held:
+        return {}
+    crops = centre(torch.from_numpy(np.stack([crop for _, crop in held])))
+    logits = torch.cat([(network(part) + network(part.flip(3))) / 2 for part in crops.split(64)]).numpy()
+    scores: dict[str, list[float]] = {}
+    truth: dict[str, bool] = {}
+    for (record, _), logit in zip(held, logits, strict=True):
+        scores.setdefault(record.patient_id, []).append(float(logit))
+        truth[record.patient_id] = record.malignant
+    auc = roc_auc_score([truth[key] for key in scores], [np.mean(values) for values in scores.values()])
+    return {"held_out_auc": float(auc)}

@@ -1,0 +1,1 @@
+"""What the training of all networks shares: the loop, augmentation, painted marks, export."""

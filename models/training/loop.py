@@ -1,0 +1,146 @@
+"""A training loop that can be killed at any moment and goes on where its last epoch ended.
+
+Promises: everything random in an epoch is seeded by (seed, epoch), and the checkpoint is written whole or
+not at all, so a run that was killed ends with the history of one that was not. Keeps an exponential
+moving average of the weights, which is what ships.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Batch = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Hyperparameters of a run; written beside its weights."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    warmup_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished run: the averaged network in eval mode, and one row of history an epoch."""
+
+    network: torch.nn.Module
+    history: tuple[dict[str, float], ...]
+
+
+def fit(
+    network: torch.nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[torch.nn.Module, Batch], torch.Tensor],
+    evaluate: Callable[[torch.nn.Module], dict[str, float]],
+    settings: LoopSettings,
+    folder: Path,
+    steps_per_epoch: int,
+    label: str,
+) -> Fitted:
+    """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
+
+    Parameters
+    ----------
+    batches : epoch number (from 0) -> the batches of that epoch
+    evaluate : averaged network -> figures for the history (may be empty)
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    network = network.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        settings.learning_rate,
+        total_steps=settings.epochs * steps_per_epoch,
+        pct_start=settings.warmup_share,
+    )
+    history: list[dict[str, float]] = []
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["settings"] != asdict(settings):
+            raise ValueError(f"{checkpoint} was made with other settings: give another --out or delete it")
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        history = state["history"]
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+    ) as progress:
+        task = progress.add_task(label, total=settings.epochs * steps_per_epoch, shown="")
+        progress.update(task, completed=len(history) * steps_per_epoch)
+        for epoch in range(len(history), settings.epochs):
+            torch.manual_seed(settings.seed * 1000 + epoch)
+            started = time.monotonic()
+            network.train()
+            total = 0.0
+            for batch in batches(epoch):
+                value = loss(network, batch)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+                optimizer.step()
+                schedule.step()
+                step = schedule.last_epoch
+                _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
+                total += value.item()
+                progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value.item():.3f}")
+            row = {"epoch": epoch + 1.0, "loss": total / steps_per_epoch, **evaluate(average)}
+            history.append(row)
+            state = {
+                "settings": asdict(settings),
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "history": history,
+            }
+            _replace(checkpoint, lambda path, kept=state: torch.save(kept, path))
+            text = json.dumps(history, indent=1)
+            _replace(folder / "history.json", lambda path, kept=text: path.write_text(kept))
+            shown = " ".join(f"{key} {value:.4f}" for key, value in row.items())
+            progress.console.print(f"{label} {shown} ({time.monotonic() - started:.0f} s)")
+    return Fitted(average, tuple(history))
+
+
+def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Norms and biases are not decayed."""
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    free = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    write(partial)
+    os.replace(partial, path)
