@@ -29,7 +29,7 @@ OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "BUSMAP_SHARED", "BUSMAP_CRASH_AT"
 
 
 def _ae_title(value: str) -> str:
-    if not (1 <= len(value.strip()) <= 16) or not value.isascii() or "\\" in value:
+    if not (1 <= len(value.strip()) <= 16) or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError("an AE title has 1 to 16 ASCII characters without backslash (PS3.5 6.2)")
     return value.strip()
 
@@ -194,7 +194,8 @@ def load_settings(config: Path | None = None) -> Settings:
     Raises
     ------
     SettingsError
-        A key is unknown (the nearest known one is named), a value is out of range, or the file cannot be read.
+        A key is unknown (the nearest known one is named), a value is out of range, or the file cannot
+        be read.
     """
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config)

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     MISSING_UID = "missing-uid"
     MALFORMED_UID = "malformed-uid"
+    OTHER_STUDY = "other-study"
     NOT_AN_IMAGE = "not-an-image"
     WRONG_MODALITY = "wrong-modality"
     NOT_BREAST = "not-breast"

@@ -1,4 +1,4 @@
-"""BrEaST-Lesions-USG in the layout its users download: one flat folder of pictures and masks beside its table.
+"""BrEaST-Lesions-USG in the layout its users download: one flat folder of pictures and masks, one table.
 
 Promises: one record a case, with the published pixel size. Only the tumour outline is the reference; the
 outlines of other suspicious areas are not. Refuses a folder with files missing, naming the first one.
@@ -8,9 +8,8 @@ Source: Pawlowska et al., Scientific Data 2024;11:148, doi:10.1038/s41597-024-02
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
-
-import pandas as pd
 
 from models.data.record import DataError, Record, check_files
 
@@ -29,23 +28,25 @@ def read_breast(root: Path) -> tuple[Record, ...]:
     if not table.is_file():
         raise DataError(f"{table.name} is missing in {root}: give the folder in which BrEaST was unpacked")
     pictures = root / PICTURES
+    with table.open(encoding="utf-8-sig", newline="") as lines:
+        rows = list(csv.DictReader(lines))
     records = []
-    for row in pd.read_csv(table).sort_values("CaseID").itertuples():
-        mask = str(row.Mask_tumor_filename)
-        normal = row.Classification == "normal"
+    for row in sorted(rows, key=lambda row: int(row["CaseID"])):
+        mask = row["Mask_tumor_filename"]
+        normal = row["Classification"] == "normal"
         records.append(
             Record(
-                image_id=f"case{int(row.CaseID):03d}",
-                patient_id=f"breast-{int(row.CaseID):03d}",
+                image_id=f"case{int(row['CaseID']):03d}",
+                patient_id=f"breast-{int(row['CaseID']):03d}",
                 fold=None,
-                malignant=row.Classification == "malignant",
+                malignant=row["Classification"] == "malignant",
                 device="unknown",
-                birads=str(row.BIRADS),
-                histology=str(row.Diagnosis),
-                verification=str(row.Verification),
-                image_path=pictures / str(row.Image_filename),
+                birads=row["BIRADS"],
+                histology=row["Diagnosis"],
+                verification=row["Verification"],
+                image_path=pictures / row["Image_filename"],
                 mask_path=None if normal else pictures / mask,
-                mm_per_pixel=float(row.Pixel_size) * 10,
+                mm_per_pixel=float(row["Pixel_size"]) * 10,
             )
         )
     check_files(records)

@@ -9,9 +9,9 @@ Source: Gomez-Flores et al., Medical Physics 2024;51(4):3110-3123, doi:10.1002/m
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
 
 from models.data.record import DataError, Record, check_files
 
@@ -33,26 +33,31 @@ def read_busbra(root: Path) -> tuple[Record, ...]:
             raise DataError(
                 f"{table.name} is missing in {root}: give the folder in which BUS-BRA was unpacked"
             )
-    rows = pd.read_csv(tables[0]).merge(pd.read_csv(tables[1])[["ID", "kFold"]], on="ID", how="left")
-    if rows["kFold"].isna().any():
-        raise DataError(
-            f"5-fold-cv.csv lacks {rows.loc[rows['kFold'].isna(), 'ID'].iloc[0]}: download both tables again"
-        )
-    records = tuple(
-        Record(
-            image_id=str(row.ID),
-            patient_id=f"busbra-{int(row.Case):04d}",
-            fold=int(row.kFold),
-            malignant=row.Pathology == "malignant",
-            device=str(row.Device).split(" @")[0],
-            birads=str(row.BIRADS),
-            histology=str(row.Histology),
-            verification="biopsy",
-            image_path=root / "Images" / f"{row.ID}.png",
-            mask_path=root / "Masks" / f"{str(row.ID).replace('bus_', 'mask_')}.png",
-            mm_per_pixel=None,
-        )
-        for row in rows.sort_values("ID").itertuples()
-    )
+    folds = {row["ID"]: int(row["kFold"]) for row in _rows(tables[1])}
+    records = tuple(_record(root, row, folds) for row in sorted(_rows(tables[0]), key=lambda row: row["ID"]))
     check_files(records)
     return records
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8-sig", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _record(root: Path, row: Mapping[str, str], folds: Mapping[str, int]) -> Record:
+    image_id = row["ID"]
+    if image_id not in folds:
+        raise DataError(f"5-fold-cv.csv lacks {image_id}: download both tables again")
+    return Record(
+        image_id=image_id,
+        patient_id=f"busbra-{int(row['Case']):04d}",
+        fold=folds[image_id],
+        malignant=row["Pathology"] == "malignant",
+        device=row["Device"].split(" @")[0],
+        birads=row["BIRADS"],
+        histology=row["Histology"],
+        verification="biopsy",
+        image_path=root / "Images" / f"{image_id}.png",
+        mask_path=root / "Masks" / f"{image_id.replace('bus_', 'mask_')}.png",
+        mm_per_pixel=None,
+    )

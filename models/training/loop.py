@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,8 @@ def fit(
                 "schedule": schedule.state_dict(),
                 "history": history,
             }
-            _replace(checkpoint, lambda path, kept=state: torch.save(kept, path))
-            text = json.dumps(history, indent=1)
-            _replace(folder / "history.json", lambda path, kept=text: path.write_text(kept))
+            _replace(checkpoint, partial(torch.save, state))
+            _replace(folder / "history.json", partial(_write_json, history))
             shown = " ".join(f"{key} {value:.4f}" for key, value in row.items())
             progress.console.print(f"{label} {shown} ({time.monotonic() - started:.0f} s)")
     return Fitted(average, tuple(history))
@@ -141,6 +140,10 @@ def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: f
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    write(partial)
-    os.replace(partial, path)
+    unfinished = path.with_suffix(path.suffix + ".partial")
+    write(unfinished)
+    unfinished.replace(path)
+
+
+def _write_json(value: object, path: Path) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")

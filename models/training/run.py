@@ -22,8 +22,8 @@ def cached(
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial.npz")
-        np.savez(partial, **make())
-        os.replace(partial, path)
+        np.savez(partial, **dict(make()))  # type: ignore[arg-type]
+        partial.replace(path)
     with np.load(path) as arrays:
         return dict(arrays)
 
@@ -32,4 +32,4 @@ def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `facts` (settings, seed, data hash) to `folder/run.json`."""
     partial = folder / "run.json.partial"
     partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    os.replace(partial, folder / "run.json")
+    partial.replace(folder / "run.json")

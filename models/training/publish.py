@@ -1,0 +1,218 @@
+"""From finished runs to predictions and bundles: out-of-fold rows, gate, calibration, operating points.
+
+Promises: everything that is chosen here (gate, calibration, operating points) comes from folds 1 to 4;
+the confirmation sets are only predicted, by the shipping networks, when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+
+from models.data.record import Record, data_hash
+from models.diagnosis import train as diagnosis
+from models.diagnosis.network import DiagnosisNet
+from models.runtime.calibration import make_calibration
+from models.runtime.components import ComponentRule
+from models.runtime.gate import Gate, save_gate
+from models.segmentation import train as segmentation
+from models.segmentation.network import LesionNet
+from models.training.bundle import tensor_format, vector_format, write_metadata
+from models.training.export import DiagnosisExport, LesionExport, export
+from models.training.predict import Array, Networks, Prediction, predict
+
+VERSION = "0.1.0"
+RULE = ComponentRule(threshold=0.5, minimum_area_fraction=0.002, further_score=0.8)
+GATE_COMPONENTS = 64
+GATE_SHARE = 0.98  # of breast frames held out that pass the gate
+
+
+def load_networks(runs: Path, name: str) -> Networks:
+    """The averaged networks of a run pair: `runs`/segmentation/`name` and `runs`/diagnosis/`name`."""
+    lesion, crop = LesionNet(pretrained=False), DiagnosisNet(pretrained=False)
+    digest = hashlib.sha256()
+    for network, kind in ((lesion, "segmentation"), (crop, "diagnosis")):
+        path = runs / kind / name / "weights.pt"
+        network.load_state_dict(torch.load(path, weights_only=True))
+        digest.update(path.read_bytes())
+    lesion_export, crop_export = LesionExport(lesion).eval(), DiagnosisExport(crop).eval()
+
+    @torch.no_grad()
+    def run_lesion(image: Array) -> tuple[Array, Array]:
+        probability, features = lesion_export(torch.from_numpy(image))
+        return probability.numpy(), features.numpy()
+
+    @torch.no_grad()
+    def run_diagnosis(crops: Array) -> Array:
+        logits: Array = crop_export(torch.from_numpy(crops)).numpy()
+        return logits
+
+    return Networks(
+        lesion=run_lesion,
+        diagnosis=run_diagnosis,
+        lesion_side=segmentation.SIDE,
+        crop_side=diagnosis.SIDE,
+        context_factor=diagnosis.CONTEXT_FACTOR,
+        rule=RULE,
+        model_sha256=digest.hexdigest(),
+    )
+
+
+def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> list[Prediction]:
+    """Predictions of each fold by the networks that did not see it, calibrated by the other folds."""
+    rows: list[Prediction] = []
+    for fold in folds:
+        networks = load_networks(runs, str(fold))
+        held = [record for record in records if record.fold == fold]
+        rows += [row for row, _ in predict(track(held, f"fold {fold}"), networks, None, None)]
+    calibrated: list[Prediction] = []
+    for fold in folds:
+        others = patient_logits([row for row in rows if row.fold != fold])
+        calibration = make_calibration(*others)
+        for row in rows:
+            if row.fold == fold:
+                known = row.found and row.logit is not None
+                value = calibration.probability(row.logit).value if known and row.logit is not None else 0.0
+                calibrated.append(replace(row, probability=value))
+    return sorted(calibrated, key=lambda row: row.image_id)
+
+
+def patient_logits(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
+    """Mean logit over the views in which a lesion was found, one a patient; patients without are left out."""
+    logits: dict[str, list[float]] = {}
+    malignant: dict[str, bool] = {}
+    for row in rows:
+        if row.found and row.logit is not None:
+            logits.setdefault(row.patient_id, []).append(row.logit)
+            malignant[row.patient_id] = row.malignant
+    return [float(np.mean(values)) for values in logits.values()], [malignant[key] for key in logits]
+
+
+def fit_gate(features: Array, folds: Sequence[int], rows: Sequence[int]) -> Gate:
+    """Distance in the shipping net's features; its threshold from distances of held-out folds.
+
+    Parameters
+    ----------
+    features : float32 (n, d), one row a picture of the development folds
+    folds : the development folds
+    rows : fold of each picture
+    """
+    fold_of = np.asarray(rows)
+    held = np.concatenate(
+        [_gate(features[fold_of != fold], np.inf).distance(features[fold_of == fold]) for fold in folds]
+    )
+    return _gate(features, float(np.quantile(held, GATE_SHARE)))
+
+
+def _gate(features: Array, threshold: float) -> Gate:
+    pca = PCA(n_components=GATE_COMPONENTS, random_state=0).fit(features)
+    covariance = LedoitWolf().fit(pca.transform(features)).covariance_
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T @ pca.components_
+    return Gate(pca.mean_.astype(np.float32), whitening.astype(np.float32), threshold)
+
+
+def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict[str, float]:
+    """Logits at which 95% of malignant patients are reached, and 90% of benign ones are not."""
+    scores, labels = np.asarray(logits), np.asarray(malignant)
+    return {
+        "sensitive_logit": float(np.quantile(scores[labels], 0.05, method="lower")),
+        "specific_logit": float(np.nextafter(np.quantile(scores[~labels], 0.90, method="higher"), np.inf)),
+    }
+
+
+def publish(
+    records: Sequence[Record], runs: Path, name: str, rows: Sequence[Prediction], bundles: Path
+) -> tuple[Networks, Gate, Callable[[float], float]]:
+    """Write both bundles from run `name`; returns what predicts exactly as they do."""
+    networks = load_networks(runs, name)
+    features = np.stack([given for _, given in predict(track(records, "gate"), networks, None, None)])
+    fold_of = [record.fold or 0 for record in records]
+    gate = fit_gate(features, sorted(set(fold_of)), fold_of)
+    logits, malignant = patient_logits(rows)
+    calibration = make_calibration(logits, malignant)
+    facts: dict[str, Any] = {"seed": segmentation.DEFAULTS.seed, "data_sha256": data_hash(records)}
+    _publish_lesion(runs, name, bundles / "breast_us_lesion", gate, facts)
+    points = operating_points(logits, malignant)
+    _publish_diagnosis(runs, name, bundles / "breast_us_diagnosis", points, facts)
+    content = {"logits": calibration.logits.tolist(), "malignant": calibration.malignant.astype(int).tolist()}
+    target = bundles / "breast_us_diagnosis" / "models" / "calibration.json"
+    target.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return networks, gate, lambda logit: calibration.probability(logit).value
+
+
+def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict[str, Any]) -> None:
+    network = LesionNet(pretrained=False)
+    network.load_state_dict(torch.load(runs / "segmentation" / name / "weights.pt", weights_only=True))
+    side = segmentation.SIDE
+    digest = export(
+        LesionExport(network),
+        torch.rand(1, 1, side, side),
+        ["image"],
+        ["lesion_probability", "features"],
+        folder / "models" / "model.onnx",
+    )
+    save_gate(gate, folder / "models" / "gate.npz")
+    write_metadata(
+        folder,
+        name="Breast ultrasound lesion",
+        version=VERSION,
+        task="Outlining lesions on B-mode breast ultrasound frames",
+        data_format={
+            "inputs": {"image": tensor_format(1, side, {0: "grey"}, (0, 1))},
+            "outputs": {
+                "lesion_probability": tensor_format(1, side, {0: "lesion"}, (0, 1)),
+                "features": vector_format(gate.centre.shape[0], "pooled encoder features"),
+            },
+        },
+        busmap={
+            **facts,
+            "model_sha256": digest,
+            "side": side,
+            "rule": asdict(RULE),
+            "settings": asdict(segmentation.DEFAULTS),
+        },
+    )
+
+
+def _publish_diagnosis(
+    runs: Path, name: str, folder: Path, points: dict[str, float], facts: dict[str, Any]
+) -> None:
+    network = DiagnosisNet(pretrained=False)
+    network.load_state_dict(torch.load(runs / "diagnosis" / name / "weights.pt", weights_only=True))
+    side = diagnosis.SIDE
+    digest = export(
+        DiagnosisExport(network),
+        torch.rand(1, 2, side, side),
+        ["crop"],
+        ["malignancy_logit"],
+        folder / "models" / "model.onnx",
+    )
+    write_metadata(
+        folder,
+        name="Breast ultrasound diagnosis",
+        version=VERSION,
+        task="Malignancy of a lesion found on B-mode breast ultrasound",
+        data_format={
+            "inputs": {"crop": tensor_format(2, side, {0: "grey", 1: "lesion mask"}, (0, 1))},
+            "outputs": {"malignancy_logit": vector_format(1, "logit of malignancy")},
+        },
+        busmap={
+            **facts,
+            "model_sha256": digest,
+            "side": side,
+            "context_factor": diagnosis.CONTEXT_FACTOR,
+            "operating_points": points,
+            "aggregation": "mean logit over the views of a lesion",
+            "settings": asdict(diagnosis.DEFAULTS),
+        },
+    )

@@ -1,0 +1,329 @@
+"""Read a study as received: which instances may be analysed, and why the others may not.
+
+Promises: one Study for each Study Instance UID in the input, the same whatever order files come in (unless
+told that they come as received); identical bytes count once; nothing is lost: every file is an instance, a
+repeat of one, or set aside with a reason. Headers come cleaned: Unicode text, Type 2 attributes present.
+Refuses: an input without any study, and a study that carries two patients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
+from pydicom.dataset import Dataset
+
+from operators.eligibility import identity_fault, ineligible, valid_uid
+from operators.pixel_layout import UndecodableError, pixel_layout
+from operators.read_header import Header, UnreadableHeaderError, quiet_pydicom, read_header
+from operators.study import (
+    Instance,
+    MixedPatientError,
+    NoStudyError,
+    Reason,
+    SetAside,
+    Study,
+)
+
+MAXIMUM_NAME_CHARACTERS = 64
+# Type 2 attributes of the patient, study, series, equipment and image modules that results copy (PS3.3 C.7).
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+    "SeriesNumber",
+    "InstanceNumber",
+    "Manufacturer",
+)
+_WHOLE_NUMBERS = frozenset({"SeriesNumber", "InstanceNumber"})
+_IGNORED_NAMES = frozenset({"DICOMDIR"})
+_DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima"})
+# Names that only look like a suffix: DICOM exports call files by their UID.
+_NUMERIC_SUFFIX_CHARACTERS = frozenset("0123456789")
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of the input with its header. `place` is its place in the input."""
+
+    path: Path
+    sha256: str
+    header: Header = field(repr=False)
+    place: int
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.header.dataset
+
+    def text(self, keyword: str) -> str:
+        return str(self.dataset.get(keyword) or "").strip()
+
+    def set_aside(self, reason: Reason, detail: str) -> SetAside:
+        return SetAside(reason, detail, self.text("SOPInstanceUID") or None, None, self.path.name)
+
+
+def find_input_files(folder: Path) -> tuple[Path, ...]:
+    """All files of a folder and its subfolders that may be DICOM, sorted by path.
+
+    Taken: names ending in .dcm, .dicom or .ima, names without a suffix, and names made of a UID. Left
+    out: DICOMDIR, hidden files and folders, everything else (.tags, .json, pictures).
+    """
+    found = []
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in inside) or path.name.upper() in _IGNORED_NAMES:
+            continue
+        suffix = path.suffix.lower()
+        numeric = bool(suffix) and set(suffix[1:]) <= _NUMERIC_SUFFIX_CHARACTERS
+        if (suffix in _DICOM_SUFFIXES or numeric) and path.is_file():
+            found.append(path)
+    return tuple(sorted(found))
+
+
+def load_study(
+    paths: Sequence[Path],
+    *,
+    accept_secondary_capture: bool = False,
+    study_instance_uid: str | None = None,
+    in_order_received: bool = False,
+) -> tuple[Study, ...]:
+    """Read the studies in a list of files, sorted by Study Instance UID.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files; nothing but their headers is read here, and their bytes once for SHA-256.
+    accept_secondary_capture : bool
+        Whether secondary captures of ultrasound may be analysed.
+    study_instance_uid : str, optional
+        Only this study; objects of another are set aside.
+    in_order_received : bool
+        Of several objects with one SOP Instance UID and different bytes the first in `paths` is kept;
+        otherwise the one with the lowest SHA-256, so that the order of files decides nothing.
+
+    Raises
+    ------
+    NoStudyError
+        No object names a study (or not the one asked for). The message sums up what was found instead.
+    MixedPatientError
+        One study UID carries two patients.
+    """
+    files, unnamed = _read_files(paths)
+    studies: dict[str, list[_File]] = {}
+    for file in files:
+        uid = file.text("StudyInstanceUID")
+        if not valid_uid(uid):
+            unnamed.append(file.set_aside(*(identity_fault(file.dataset) or _unnamed())))
+        elif study_instance_uid not in (None, uid):
+            unnamed.append(file.set_aside(Reason.OTHER_STUDY, "The object belongs to another study."))
+        else:
+            studies.setdefault(uid, []).append(file)
+    if not studies:
+        raise NoStudyError(_nothing_found(len(paths), unnamed))
+    return tuple(
+        _study(
+            uid,
+            studies[uid],
+            unnamed,
+            accept_secondary_capture=accept_secondary_capture,
+            in_order_received=in_order_received,
+        )
+        for uid in sorted(studies)
+    )
+
+
+def _unnamed() -> tuple[Reason, str]:
+    return Reason.MISSING_UID, "The object names no study; correct it at its source."
+
+
+def _read_files(paths: Sequence[Path]) -> tuple[list[_File], list[SetAside]]:
+    """Headers of all files that have one, identical bytes once; the others set aside."""
+    files: dict[str, _File] = {}
+    unread: list[SetAside] = []
+    for place, path in enumerate(paths):
+        try:
+            with path.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            if sha256 not in files:
+                files[sha256] = _File(path, sha256, read_header(path), place)
+        except UnreadableHeaderError as error:
+            unread.append(SetAside(error.reason, error.detail, file_name=path.name))
+        except OSError as error:
+            unread.append(
+                SetAside(
+                    Reason.UNREADABLE,
+                    f"The file cannot be read ({error.strerror}); check its permissions.",
+                    file_name=path.name,
+                )
+            )
+    return list(files.values()), unread
+
+
+def _nothing_found(count: int, unnamed: Iterable[SetAside]) -> str:
+    details = dict.fromkeys(one.detail for one in unnamed)
+    if not details:
+        return (
+            "The input holds no file that could be DICOM; give a folder with DICOM files (.dcm or no suffix)."
+        )
+    return f"No DICOM study can be named from {count} file{'s' * (count != 1)}. " + " ".join(
+        list(details)[:5]
+    )
+
+
+def _study(
+    uid: str,
+    files: list[_File],
+    unnamed: Iterable[SetAside],
+    *,
+    accept_secondary_capture: bool,
+    in_order_received: bool,
+) -> Study:
+    warnings = _patient_warnings(files)
+    aside = list(unnamed)
+    kept: dict[str, tuple[_File, Instance]] = {}
+    for file in sorted(files, key=lambda file: (file.place if in_order_received else 0, file.sha256)):
+        verdict = identity_fault(file.dataset) or ineligible(
+            file.header, accept_secondary_capture=accept_secondary_capture
+        )
+        if verdict is None and file.text("SOPInstanceUID") in kept:
+            verdict = (
+                Reason.DUPLICATE_UID,
+                "Another object with the same SOP Instance UID and different bytes is in the study and is "
+                "used; find out at the source which one is right.",
+            )
+            warnings.append("Two objects share one SOP Instance UID but differ; only one was analysed.")
+        if verdict is not None:
+            aside.append(file.set_aside(*verdict))
+            continue
+        warnings += file.header.warnings
+        try:
+            kept[file.text("SOPInstanceUID")] = (file, _instance(file))
+        except UndecodableError as error:
+            aside.append(file.set_aside(error.reason, error.detail))
+    instances = tuple(kept[sop][1] for sop in sorted(kept))
+    named = instances[0].header if instances else _clean(min(files, key=_by_sop_instance).dataset)
+    warnings += _name_warnings(files)
+    return Study(
+        uid,
+        instances,
+        tuple(sorted(aside, key=lambda one: (one.sop_instance_uid or "", one.file_name or "", one.reason))),
+        deepcopy(named),
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _by_sop_instance(file: _File) -> tuple[str, str]:
+    return file.text("SOPInstanceUID"), file.sha256
+
+
+def _instance(file: _File) -> Instance:
+    layout = pixel_layout(file.dataset)
+    return Instance(
+        path=file.path,
+        sha256=file.sha256,
+        sop_class_uid=file.text("SOPClassUID"),
+        sop_instance_uid=file.text("SOPInstanceUID"),
+        series_instance_uid=file.text("SeriesInstanceUID"),
+        study_instance_uid=file.text("StudyInstanceUID"),
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        rows=layout.rows,
+        columns=layout.columns,
+        number_of_frames=layout.number_of_frames,
+        header=_clean(file.dataset),
+    )
+
+
+def _clean(dataset: Dataset) -> Dataset:
+    """A copy fit to be copied from: Type 2 attributes present, person names within 64 characters a group."""
+    with quiet_pydicom():
+        copy = deepcopy(dataset)
+        for keyword in _TYPE_2:
+            if keyword not in copy or copy[keyword].value is None:
+                setattr(copy, keyword, None if keyword in _WHOLE_NUMBERS else "")
+        for element in copy:
+            if element.VR == "PN" and _too_long(str(element.value or "")):
+                element.value = "=".join(
+                    group[:MAXIMUM_NAME_CHARACTERS] for group in str(element.value).split("=")
+                )
+    return copy
+
+
+def _too_long(name: str) -> bool:
+    return any(len(group) > MAXIMUM_NAME_CHARACTERS for group in name.split("="))
+
+
+def _name_warnings(files: Iterable[_File]) -> list[str]:
+    if any(_too_long(file.text("PatientName")) for file in files):
+        return ["The patient's name is longer than the 64 characters of DICOM; the report has the first 64."]
+    return []
+
+
+def _patient_warnings(files: Sequence[_File]) -> list[str]:
+    """Compare the patients of one study; different ones raise, the same one written differently warns."""
+    identities = {(file.text("PatientID"), file.text("IssuerOfPatientID")) for file in files}
+    ids = {patient for patient, _ in identities if patient}
+    issuers = {issuer for _, issuer in identities if issuer}
+    people = {
+        keyword: {_plain_name(file.text(keyword)) for file in files} - {""}
+        for keyword in ("PatientName", "PatientBirthDate")
+    }
+    differing = [keyword for keyword, values in people.items() if len(values) > 1]
+    without_id = any(not patient for patient, _ in identities)
+    if len(ids) > 1 or len(issuers) > 1 or (without_id and differing):
+        what = "Patient IDs" if len(ids) > 1 else "issuers" if len(issuers) > 1 else "names or birth dates"
+        raise MixedPatientError(
+            f"One study carries two patients: its {len(files)} objects have different {what} under one Study "
+            "Instance UID. Nothing was analysed; correct the identity at the source and send the study again."
+        )
+    warnings = [
+        f"{keyword} differs between images of this study, the Patient ID does not." for keyword in differing
+    ]
+    if ids and without_id:
+        warnings.append("Some images of this study have no Patient ID.")
+    return warnings
+
+
+def _plain_name(value: str) -> str:
+    """A name or date without the differences that mean nothing: case, padding, empty components."""
+    return " ".join(value.upper().replace("^", " ").split())
+
+
+class LoadStudyOperator(Operator):
+    """Graph step: reads one study from a list of files and emits it on port `study`."""
+
+    def __init__(
+        self,
+        fragment: Any,
+        *args: Any,
+        paths: Sequence[Path],
+        accept_secondary_capture: bool = False,
+        study_instance_uid: str | None = None,
+        in_order_received: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self._paths = tuple(paths)
+        self._options: Mapping[str, Any] = {
+            "accept_secondary_capture": accept_secondary_capture,
+            "study_instance_uid": study_instance_uid,
+            "in_order_received": in_order_received,
+        }
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the port."""
+        spec.output("study")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Load the study; the first one where the files hold several and none was named."""
+        op_output.emit(load_study(self._paths, **self._options)[0], "study")

@@ -1,0 +1,316 @@
+"""Read the header of a DICOM file within bounds.
+
+Promises: pixel data is never read here; a header of more than 64 MiB, a deflated file that inflates to
+more than 128 MiB, sequences nested deeper than 64 levels and a header cut in the middle are refused with
+a sentence that names the cause. What is returned is free of private attributes and holds Unicode text.
+Refuses: files without the DICOM preamble (PS3.10 7.1), and data sets encoded in another way than their
+file meta information says.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from operators.study import Reason
+
+MAXIMUM_HEADER_BYTES = 64 * 2**20
+MAXIMUM_INFLATED_BYTES = 128 * 2**20
+MAXIMUM_NESTING = 64
+MAXIMUM_ELEMENT_BYTES = 2**20
+PREAMBLE_BYTES = 128
+
+_TEXT_VR = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_QUIET = threading.RLock()
+
+
+class UnreadableHeaderError(ValueError):
+    """A file's header cannot be used. `reason` and `detail` go into a SetAside as they are."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's data set before its pixel data, cleaned.
+
+    `warnings` are sentences on what was mended. `has_pixel_data` tells whether a Pixel Data element follows.
+    """
+
+    dataset: Dataset = field(repr=False)
+    transfer_syntax_uid: str
+    has_pixel_data: bool
+    warnings: tuple[str, ...] = ()
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's remarks, which quote names and UIDs, off stderr and out of every log.
+
+    The lock keeps two threads from restoring each other's warning filters.
+    """
+    logger = logging.getLogger("pydicom")
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class BoundedFile:
+    """A binary file that never reads past its end nor beyond a budget, whatever length is declared.
+
+    `cut_reads` counts reads that got less than asked for but more than nothing, or nothing once more after
+    the end: both mean that the file ends inside an element.
+    """
+
+    def __init__(self, file: BinaryIO, budget: int) -> None:
+        self._file = file
+        self._size = file.seek(0, 2)
+        file.seek(0)
+        self._budget = budget
+        self._ends_met = 0
+        self.cut_reads = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read up to `size` bytes; raises UnreadableHeaderError beyond the budget."""
+        available = max(self._size - self._file.tell(), 0)
+        wanted = available if size < 0 else size
+        taken = min(wanted, available)
+        if taken < wanted:
+            self._ends_met += 1
+            self.cut_reads += taken > 0 or self._ends_met > 1
+        if taken > self._budget:
+            raise UnreadableHeaderError(
+                Reason.UNREADABLE,
+                f"The header is longer than {MAXIMUM_HEADER_BYTES // 2**20} MiB, which no ultrasound image "
+                "needs; check the object at its source.",
+            )
+        self._budget -= taken
+        return self._file.read(taken)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move as a file does."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Position in bytes."""
+        return self._file.tell()
+
+    def lift_budget(self) -> None:
+        """From here on only the file's own size bounds a read (pixel data, frame by frame)."""
+        self._budget = self._size
+
+    def remaining(self) -> int:
+        """Bytes from the position to the end."""
+        return max(self._size - self._file.tell(), 0)
+
+
+@contextmanager
+def open_part10(path: Path) -> Iterator[BoundedFile]:
+    """Open a DICOM file; a deflated data set (PS3.5 A.5) is inflated in memory, within its bound.
+
+    Raises
+    ------
+    UnreadableHeaderError
+        Not a DICOM file, or it inflates beyond the bound.
+    """
+    with path.open("rb") as file:
+        start = _file_meta(file)
+        if _meta_transfer_syntax(start) == DeflatedExplicitVRLittleEndian:
+            file.seek(len(start))
+            plain = start.replace(
+                DeflatedExplicitVRLittleEndian.encode(), ExplicitVRLittleEndian.encode().ljust(22, b"\0")
+            )
+            yield BoundedFile(BytesIO(plain + _inflate(file)), MAXIMUM_HEADER_BYTES)
+        else:
+            file.seek(0)
+            yield BoundedFile(file, MAXIMUM_HEADER_BYTES)
+
+
+def read_header(path: Path) -> Header:
+    """Read and clean the header of one file.
+
+    Raises
+    ------
+    UnreadableHeaderError
+        The file is not DICOM, cut, too deep, too long, or contradicts its file meta information.
+    """
+    with quiet_pydicom(), open_part10(path) as file:
+        declared = _meta_transfer_syntax(_file_meta(file))
+        file.seek(0)
+        try:
+            dataset = dcmread(file, stop_before_pixels=True)  # type: ignore[arg-type]
+        except UnreadableHeaderError:
+            raise
+        except RecursionError:
+            raise _too_deep() from None
+        except Exception as error:  # a parser of foreign bytes may raise anything
+            raise UnreadableHeaderError(
+                Reason.UNREADABLE,
+                f"The header cannot be parsed ({type(error).__name__}); send it again from its source.",
+            ) from error
+        has_pixel_data = file.remaining() > 0
+        if not has_pixel_data and (file.cut_reads or len(dataset) == 0):
+            raise UnreadableHeaderError(
+                Reason.UNREADABLE, "The file ends in the middle of its header; send it again from its source."
+            )
+        _check_encoding(dataset, declared)
+        notes = _settle(dataset, 1)
+        notes += _decode_text(dataset)
+    cleaned = Dataset(dataset)
+    cleaned.file_meta = dataset.file_meta
+    if declared:
+        cleaned.file_meta.TransferSyntaxUID = UID(declared)
+    return Header(cleaned, declared, has_pixel_data, tuple(dict.fromkeys(notes)))
+
+
+def _file_meta(file: BinaryIO | BoundedFile) -> bytes:
+    """Preamble and file meta information as bytes (PS3.10 7.1)."""
+    start = file.read(PREAMBLE_BYTES + 4)
+    if start[PREAMBLE_BYTES:] != b"DICM":
+        raise UnreadableHeaderError(Reason.NOT_DICOM, _why_not_dicom(start))
+    group_length = file.read(12)
+    if group_length[:6] != b"\x02\x00\x00\x00UL":
+        return start + group_length
+    return start + group_length + file.read(min(int.from_bytes(group_length[8:12], "little"), 2**16))
+
+
+def _why_not_dicom(start: bytes) -> str:
+    if not start:
+        return "The file is empty."
+    if start[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00"):
+        return (
+            "The file looks like a bare DICOM data set without preamble and file meta information, so its "
+            "encoding is unknown; export it again as a DICOM file (PS3.10)."
+        )
+    return "This is not a DICOM file: the mark DICM after the preamble is missing."
+
+
+def _meta_transfer_syntax(meta: bytes) -> str:
+    """Value of Transfer Syntax UID (0002,0010) in raw file meta information; empty where absent."""
+    at = meta.find(b"\x02\x00\x10\x00UI", PREAMBLE_BYTES)
+    if at < 0:
+        return ""
+    length = int.from_bytes(meta[at + 6 : at + 8], "little")
+    return meta[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def _inflate(file: BinaryIO) -> bytes:
+    packed = file.read(MAXIMUM_INFLATED_BYTES)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(packed, MAXIMUM_INFLATED_BYTES)
+    except zlib.error:
+        raise UnreadableHeaderError(
+            Reason.UNREADABLE, "The deflated data set is damaged; send it again from its source."
+        ) from None
+    if inflater.unconsumed_tail:
+        raise UnreadableHeaderError(
+            Reason.UNREADABLE,
+            f"The deflated data set grows beyond {MAXIMUM_INFLATED_BYTES // 2**20} MiB; send it uncompressed "
+            "or with another transfer syntax.",
+        )
+    if not inflater.eof:
+        raise UnreadableHeaderError(
+            Reason.UNREADABLE, "The deflated data set ends too early; send it again from its source."
+        )
+    return data
+
+
+def _check_encoding(dataset: FileDataset, declared: str) -> None:
+    """Refuse a data set whose encoding contradicts its declared transfer syntax."""
+    # An element not yet converted still knows how it was encoded.
+    first = next((one for one in dataset.values() if isinstance(one, RawDataElement)), None)
+    if not declared or first is None:
+        return
+    expected = (declared == ImplicitVRLittleEndian, declared != ExplicitVRBigEndian)
+    if (first.is_implicit_VR, first.is_little_endian) != expected:
+        raise UnreadableHeaderError(
+            Reason.UNREADABLE,
+            "The file meta information names another transfer syntax than the data set is encoded in; "
+            "export the object again from its source.",
+        )
+
+
+def _too_deep() -> UnreadableHeaderError:
+    return UnreadableHeaderError(
+        Reason.UNREADABLE,
+        f"Sequences are nested deeper than {MAXIMUM_NESTING} levels; check the object at its source.",
+    )
+
+
+def _settle(dataset: Dataset, level: int) -> list[str]:
+    """Convert every element now, level by level; drop what is private, oversized or unreadable."""
+    if level > MAXIMUM_NESTING:
+        raise _too_deep()
+    notes: list[str] = []
+    for tag in list(dataset.keys()):
+        if tag.is_private or _oversized(dataset, tag):
+            del dataset[tag]
+            continue
+        try:
+            element = dataset[tag]
+            items = list(element.value or ()) if element.VR == "SQ" else []
+        except RecursionError:
+            raise _too_deep() from None
+        except Exception as error:  # one broken value must not cost the image
+            if tag.group == 0x0028:
+                raise UnreadableHeaderError(
+                    Reason.UNREADABLE, f"The attribute {tag} that describes the pixels cannot be read."
+                ) from error
+            del dataset[tag]
+            if tag.group == 0xFFFE:  # a stray delimiter holds nothing
+                continue
+            notes.append(f"The attribute {tag} cannot be read and is left out.")
+            continue
+        for item in items:
+            notes += _settle(item, level + 1)
+    return notes
+
+
+def _oversized(dataset: Dataset, tag: BaseTag) -> bool:
+    value = dataset.get_item(tag).value  # the raw value: nothing is converted here
+    return isinstance(value, bytes) and len(value) > MAXIMUM_ELEMENT_BYTES
+
+
+def _decode_text(dataset: Dataset) -> list[str]:
+    """Turn all text into Unicode and declare it as UTF-8 (ISO_IR 192); undeclared 8-bit text is Latin-1."""
+    declared = dataset.get("SpecificCharacterSet")
+    notes = []
+    try:
+        dataset.decode()
+    except Exception:  # an unknown or contradictory character set: keep what the reader made of it
+        notes.append("Text in an unknown character set was read as far as possible; names may look odd.")
+    if not declared and any(
+        element.VR in _TEXT_VR and not str(element.value).isascii() for element in dataset
+    ):
+        notes.append("Text beyond ASCII without a declared character set was read as Latin-1.")
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    return notes

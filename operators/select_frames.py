@@ -1,0 +1,220 @@
+"""Pick the frames of a study that show B-mode tissue and hand them on as grey regions.
+
+Promises: cines are streamed, evenly spread frames of them are kept, one decoded picture is in memory at a
+time; only the inside of a region leaves this step, so text around it does not; everything left out has a
+reason, said once for an instance where all of it shares that reason.
+Refuses: frames of an instance of which one is damaged; colour Doppler, elastography, M-mode and spectra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
+from pydicom.dataset import Dataset
+
+from operators.decode import UndecodableError, decode_frames
+from operators.regions import RegionReading, content_region, read_regions
+from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
+from operators.tissue import Pixels, crop, luma, not_grey, without_tissue
+
+# Anatomic Region Modifier, CID 244 of PS3.16 in SNOMED CT and the older SNOMED RT.
+_SIDE_CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L"}
+_SIDES = frozenset("LR")
+
+
+@dataclass
+class _Picked:
+    """What one instance gave so far."""
+
+    frames: list[Frame] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def select_frames(
+    study: Study, *, maximum_frames_per_instance: int, maximum_frames_per_study: int
+) -> Selection:
+    """Select the usable frames of a study.
+
+    Parameters
+    ----------
+    study : Study
+        As `load_study` returns it.
+    maximum_frames_per_instance, maximum_frames_per_study : int
+        At least 1. Stills come first; cines share what they leave, evenly spread over their length.
+
+    Returns
+    -------
+    Selection
+        Frames in reading order; `set_aside` and `warnings` include those of the study.
+    """
+    shares = _shares(study.instances, maximum_frames_per_instance, maximum_frames_per_study)
+    frames: list[Frame] = []
+    aside, warnings = list(study.set_aside), list(study.warnings)
+    for instance in study.instances:
+        share = shares[instance.sop_instance_uid]
+        if share == 0:
+            aside.append(_limited(instance, share))
+            continue
+        picked = _pick(instance, evenly_spread(instance.number_of_frames, share))
+        frames += picked.frames
+        aside += _said_once(instance, picked, share)
+        warnings += picked.warnings
+        if picked.frames and share < instance.number_of_frames:
+            aside.append(_limited(instance, share))
+    return Selection(
+        study, tuple(sorted(frames, key=lambda one: one.key)), tuple(aside), tuple(dict.fromkeys(warnings))
+    )
+
+
+def evenly_spread(number_of_frames: int, share: int) -> tuple[int, ...]:
+    """`share` frame numbers (1-based) at even distances, each in the middle of its stretch of the cine."""
+    share = min(share, number_of_frames)
+    return tuple((2 * place + 1) * number_of_frames // (2 * share) + 1 for place in range(share))
+
+
+def _shares(instances: Sequence[Instance], per_instance: int, per_study: int) -> Mapping[str, int]:
+    """How many frames of each instance are looked at: shortest first, the rest shared evenly."""
+    shares: dict[str, int] = {}
+    left = per_study
+    ordered = sorted(instances, key=lambda one: (one.number_of_frames, one.sop_instance_uid))
+    for place, instance in enumerate(ordered):
+        fair = max(left // (len(ordered) - place), min(left, 1))
+        shares[instance.sop_instance_uid] = min(instance.number_of_frames, per_instance, fair)
+        left -= shares[instance.sop_instance_uid]
+    return shares
+
+
+def _limited(instance: Instance, share: int) -> SetAside:
+    if share:
+        detail = (
+            f"Of {instance.number_of_frames} frames {share}, evenly spread, were looked at; the limits are "
+            "the settings analysis.maximum_frames_per_instance and analysis.maximum_frames_per_study."
+        )
+    else:
+        detail = "The study has more images than the setting analysis.maximum_frames_per_study allows."
+    return SetAside(Reason.FRAME_LIMIT, detail, instance.sop_instance_uid, None, instance.path.name)
+
+
+def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
+    """Decode the wanted frames of one instance and keep their usable regions."""
+    picked = _Picked()
+    reading = read_regions(instance.header)
+    side, note = laterality(instance.header)
+    picked.warnings += [*reading.warnings, *([note] if note else [])]
+    whole = _unusable_by_header(reading)
+    if whole:
+        picked.set_aside.append(_aside(instance, None, *whole))
+        return picked
+    try:
+        for number, pixels in decode_frames(instance.path, instance.header, frame_numbers):
+            for region, verdict in _judged(pixels, reading, picked.frames):
+                if region is None or verdict is not None:
+                    picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
+                else:
+                    grey = np.array(luma(crop(pixels, region)))  # a copy: the picture itself is let go
+                    picked.frames.append(Frame(instance, number, region, grey, side))
+    except UndecodableError as error:
+        # A cine with a damaged frame may be damaged elsewhere too: none of it is trusted.
+        return _Picked([], [_aside(instance, None, error.reason, error.detail)], picked.warnings)
+    return picked
+
+
+def _unusable_by_header(reading: RegionReading) -> tuple[Reason, str] | None:
+    if reading.regions:
+        return None
+    if reading.under_colour:
+        return (
+            Reason.COLOUR,
+            "A colour box (Doppler or elastography) covers the B-mode region; only plain B-mode is analysed.",
+        )
+    if reading.only_other_kinds:
+        return (
+            Reason.NO_TISSUE_REGION,
+            "None of the image's regions is two-dimensional tissue (M-mode, spectrum, waveform or graphics).",
+        )
+    return None
+
+
+def _judged(
+    pixels: Pixels, reading: RegionReading, before: Sequence[Frame]
+) -> Iterator[tuple[Region | None, tuple[Reason, str] | None]]:
+    """Each region of a frame with the reason against it, if any.
+
+    Without regions in the header the box around the speckle is taken, the same for all frames of a cine,
+    so that a place means the same tissue on each.
+    """
+    regions: tuple[Region | None, ...] = reading.regions
+    if not regions:
+        found = before[0].region if before else content_region(luma(pixels))
+        regions = (found,)
+    for region in regions:
+        inside = pixels if region is None else crop(pixels, region)
+        # Black or text first: of a coloured text screen nobody expects to read of Doppler.
+        yield region, without_tissue(luma(inside)) or not_grey(inside)
+
+
+def _no_content() -> tuple[Reason, str]:
+    return Reason.NO_TISSUE, "The picture shows no coherent area of tissue."
+
+
+def _aside(instance: Instance, number: int | None, reason: Reason, detail: str) -> SetAside:
+    return SetAside(reason, detail, instance.sop_instance_uid, number, instance.path.name)
+
+
+def _said_once(instance: Instance, picked: _Picked, looked_at: int) -> list[SetAside]:
+    """One line for an instance of which nothing is left for one reason; otherwise a line a frame."""
+    reasons = {one.reason for one in picked.set_aside}
+    if picked.frames or len(reasons) != 1 or len(picked.set_aside) == 1:
+        if looked_at == 1 and instance.number_of_frames == 1 and not picked.frames:
+            return [_aside(instance, None, one.reason, one.detail) for one in picked.set_aside[:1]]
+        return list(dict.fromkeys(picked.set_aside))
+    first = picked.set_aside[0]
+    return [_aside(instance, None, first.reason, first.detail)]
+
+
+def laterality(header: Dataset) -> tuple[str | None, str | None]:
+    """Side of the body ("L", "R" or None) and a warning where the header contradicts itself.
+
+    Sources: ImageLaterality, Laterality (PS3.3 C.7.6.1, C.7.3.1) and the modifier of the anatomic region.
+    Bilateral and unpaired say nothing of one side.
+    """
+    said = {str(header.get(keyword) or "").strip().upper() for keyword in ("ImageLaterality", "Laterality")}
+    for region in (header, *(header.get("AnatomicRegionSequence") or ())):
+        for modifier in region.get("AnatomicRegionModifierSequence") or ():
+            said.add(_SIDE_CODES.get(str(modifier.get("CodeValue") or ""), ""))
+    sides = said & _SIDES
+    if len(sides) > 1:
+        return None, "The header of an image names both sides, left and right; its side is taken as unknown."
+    return (sides.pop() if sides else None), None
+
+
+class SelectFramesOperator(Operator):
+    """Graph step: takes a study on port `study`, emits the selection on port `selection`."""
+
+    def __init__(
+        self,
+        fragment: Any,
+        *args: Any,
+        maximum_frames_per_instance: int,
+        maximum_frames_per_study: int,
+        **kwargs: Any,
+    ) -> None:
+        self._limits = {
+            "maximum_frames_per_instance": maximum_frames_per_instance,
+            "maximum_frames_per_study": maximum_frames_per_study,
+        }
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the ports."""
+        spec.input("study")
+        spec.output("selection")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Select the frames of the study received."""
+        op_output.emit(select_frames(op_input.receive("study"), **self._limits), "selection")

@@ -1,0 +1,81 @@
+"""First look at the pixels of a region: is it grey, and is there tissue in it at all?
+
+Promises: luma as the models were trained on (ITU-R BT.601, as Pillow converts), a verdict with a reason for
+a region that is black, flat, text only, or coloured. Deterministic, without a model.
+A tint that only depends on brightness (the blue-grey of some scanners) is not colour; a pixel whose colour
+departs from the tint of its brightness is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from operators.regions import textured_blocks
+from operators.study import Reason, Region
+
+Pixels = npt.NDArray[np.uint8]
+
+# Share of a region's pixels that may be coloured before it is not B-mode: callipers, a focus mark, a label.
+MAXIMUM_COLOURED_SHARE = 0.005
+# Departure from the tint that counts as coloured, in grey levels; JPEG chroma stays below.
+COLOUR_DEPARTURE = 32
+# Share of 8 x 8 blocks that must look like speckle.
+MINIMUM_TEXTURED_SHARE = 0.10
+_LUMA_BINS = 32
+
+
+def crop(pixels: Pixels, region: Region) -> Pixels:
+    """The region of a whole picture: a view, uint8 (rows, columns) or (rows, columns, 3)."""
+    return pixels[region.min_y0 : region.max_y1 + 1, region.min_x0 : region.max_x1 + 1]
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Grey of a picture, uint8 (rows, columns); grey pictures come back as they are."""
+    if pixels.ndim == 2:
+        return pixels
+    if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]):
+        return np.ascontiguousarray(pixels[..., 0])
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
+
+
+def coloured_share(pixels: Pixels) -> float:
+    """Share of pixels (0..1) whose colour departs from the tint that the region has at their brightness.
+
+    `pixels` is uint8 (rows, columns) or (rows, columns, 3) RGB.
+    """
+    if pixels.ndim == 2:
+        return 0.0
+    red, green, blue = (pixels[..., channel].astype(np.int16).ravel() for channel in range(3))
+    chroma = np.stack((red - green, blue - green))
+    if not (np.abs(chroma) >= COLOUR_DEPARTURE // 2).any():
+        return 0.0
+    bins = luma(pixels).ravel() // (256 // _LUMA_BINS)
+    departure = np.zeros(bins.size, np.int16)
+    for level in np.unique(bins):
+        here = bins == level
+        tint = np.median(chroma[:, here], axis=1, keepdims=True).astype(np.int16)
+        departure[here] = np.abs(chroma[:, here] - tint).max(axis=0)
+    return float((departure >= COLOUR_DEPARTURE).mean())
+
+
+def without_tissue(grey: Pixels) -> tuple[Reason, str] | None:
+    """Why a grey region holds nothing to analyse; None where it looks like speckle."""
+    if not grey.size or grey.max() < 8:
+        return Reason.NO_TISSUE, "The picture is black."
+    blocks = textured_blocks(grey)
+    if not blocks.size or blocks.mean() < MINIMUM_TEXTURED_SHARE:
+        return Reason.NO_TISSUE, "The picture shows no tissue: it is flat, or a screen of text."
+    return None
+
+
+def not_grey(pixels: Pixels) -> tuple[Reason, str] | None:
+    """Why a region is not plain B-mode: colour Doppler or elastography; None where it is grey."""
+    share = coloured_share(pixels)
+    if share <= MAXIMUM_COLOURED_SHARE:
+        return None
+    return (
+        Reason.COLOUR,
+        f"Colour over {share:.1%} of the region (Doppler or elastography); only plain B-mode is analysed.",
+    )

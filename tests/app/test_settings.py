@@ -1,0 +1,84 @@
+"""Settings: sources in their order, unknown keys refused with the nearest known one, ranges held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import SettingsError
+from app.settings import GatewaySettings, known_keys, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSMAP_CONFIG", "")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "busmap.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_environment_wins_over_file_and_file_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "gateway:\n  port: 104\n  ae_title: FROMFILE\n")
+    monkeypatch.setenv("BUSMAP_GATEWAY__PORT", "11113")
+    settings = load_settings(path)
+    assert settings.gateway.port == 11113
+    assert settings.gateway.ae_title == "FROMFILE"
+    assert settings.gateway.maximum_associations == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gateway:\n  prot: 104\n", ("gateway.prot", "did you mean gateway.port")),
+        ("assembly:\n  quiet_period: 5\n", ("assembly.quiet_period", "quiet_period_seconds")),
+        ("gateway:\n  port: 70000\n", ("gateway.port", "65535", "70000")),
+        ("gateway:\n  ae_title: AN_AE_TITLE_THAT_IS_TOO_LONG\n", ("gateway.ae_title", "16")),
+        ("gateway: [\n", ("not valid YAML",)),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.yaml does not exist"):
+        load_settings(tmp_path / "absent.yaml")
+
+
+def test_an_unknown_variable_names_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSMAP_GATEWAY__PROT", "104")
+    with pytest.raises(SettingsError, match="BUSMAP_GATEWAY__PORT"):
+        load_settings()
+
+
+def test_every_setting_is_described() -> None:
+    for key, section in known_keys().items():
+        assert section.model_fields[key.split(".")[-1]].description, key
+
+
+@given(st.text(max_size=20))
+def test_ae_titles_are_what_dicom_allows_or_refused(title: str) -> None:
+    try:
+        kept = GatewaySettings(ae_title=title).ae_title
+    except ValueError:
+        assert (
+            not title.strip()
+            or len(title.strip()) > 16
+            or not title.isascii()
+            or not title.isprintable()
+            or "\\" in title
+        )
+    else:
+        assert 1 <= len(kept) <= 16
+        assert kept.isascii()

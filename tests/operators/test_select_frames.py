@@ -1,0 +1,277 @@
+"""Which frames reach the models, as grey regions, and what is said of the others."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.deploy.core import (
+    Application,
+    ExecutionContext,
+    InputContext,
+    Operator,
+    OperatorSpec,
+    OutputContext,
+)
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import JPEGBaseline8Bit
+
+from operators.load_study import LoadStudyOperator, load_study
+from operators.select_frames import SelectFramesOperator, evenly_spread, laterality, select_frames
+from operators.study import Reason, Selection
+from operators.tissue import coloured_share, luma
+from tests.operators.made_files import compressed, image, jpeg, region, save, speckle, uid, with_regions
+
+
+def selected(*paths: Path, per_instance: int = 24, per_study: int = 240, **options: Any) -> Selection:
+    (study,) = load_study(paths, **options)
+    return select_frames(study, maximum_frames_per_instance=per_instance, maximum_frames_per_study=per_study)
+
+
+def reasons(selection: Selection) -> list[Reason]:
+    return [aside.reason for aside in selection.set_aside]
+
+
+def grey_rgb(rows: int = 128, columns: int = 128) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.repeat(speckle(rows, columns)[..., None], 3, axis=2)
+
+
+CORPUS: dict[str, tuple[int, list[Reason]]] = {
+    "synthetic-breast-mono-explicit": (1, []),
+    "synthetic-breast-deflated": (1, []),
+    "synthetic-breast-implicit": (1, []),
+    "synthetic-breast-rgb-dual-region": (1, [Reason.COLOUR]),
+    "synthetic-breast-cine-jpegbaseline-mono": (12, []),
+    "synthetic-breast-cine-jpegbaseline-fragmented-nobot": (12, []),
+    "synthetic-breast-cine-jpegls-eot": (3, []),
+    "synthetic-breast-cine-retired-usmf": (2, []),
+    "synthetic-breast-cine-rle-frametimevector": (6, []),
+    "synthetic-cal-nocal": (1, []),
+    "synthetic-cal-doppler": (1, []),
+    "synthetic-cal-overlap-elasto": (0, [Reason.COLOUR]),
+    "synthetic-lymph-rle-rgb": (0, [Reason.COLOUR]),
+    "synthetic-lymph-jpegbaseline-ybr422": (0, [Reason.COLOUR]),
+    "synthetic-lymph-h264": (0, [Reason.UNSUPPORTED_TRANSFER_SYNTAX]),
+    "dcm4che-US-RGB-8-epicard": (0, [Reason.COLOUR]),
+    "deid-RGB_IMAGE": (0, [Reason.NO_TISSUE]),  # a probe in the air
+    "pydicomdata-OBXXXX1A_rle": (0, [Reason.NO_TISSUE]),  # the same
+    "pydicomdata-gdcm-US-ALOKA-16": (2, []),
+    "fodicom-GH364": (1, []),
+    "bad/all-black": (0, [Reason.NO_TISSUE]),
+    "bad/monochrome1": (1, []),
+    "bad/trailing-padding-pixeldata": (1, []),
+    "bad/bitsallocated-16-data-8": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/corrupt-jpeg": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/fewer-fragments-than-frames": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/huge-frames-declared": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/short-pixeldata": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/truncated-pixels": (0, [Reason.PIXELS_UNDECODABLE]),
+    "bad/zero-frames": (0, [Reason.PIXELS_UNDECODABLE]),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_corpus_gives_its_frames_and_reasons(dicom_us: Path, name: str) -> None:
+    selection = selected(dicom_us / f"{name}.dcm")
+    assert (len(selection.frames), reasons(selection)) == CORPUS[name]
+
+
+def test_only_the_inside_of_the_region_leaves(dicom_us: Path) -> None:
+    """The phantom has a name burned in above its region; nothing outside may reach a model or a picture."""
+    (frame,) = selected(dicom_us / "synthetic-breast-mono-explicit.dcm").frames
+    assert frame.grey.shape == (frame.region.rows, frame.region.columns) == (400, 520)
+    assert frame.grey.base is None
+    assert frame.laterality == "L"
+    assert frame.region.mm_per_pixel_x == pytest.approx(0.075)
+
+
+def test_nothing_below_the_image_of_a_spectrum_is_taken(dicom_us: Path) -> None:
+    (frame,) = selected(dicom_us / "synthetic-cal-doppler.dcm").frames
+    assert frame.grey.shape == (128, 256)
+
+
+def test_a_cine_is_sampled_evenly_and_the_limit_said_once(tmp_path: Path) -> None:
+    frames = np.stack([speckle(seed=number) for number in range(30)])
+    selection = selected(save(image(frames), tmp_path / "a"), per_instance=5)
+    assert [frame.frame_number for frame in selection.frames] == [4, 10, 16, 22, 28]
+    for frame in selection.frames:
+        assert np.array_equal(frame.grey, frames[frame.frame_number - 1])
+    (limit,) = selection.set_aside
+    assert limit.reason is Reason.FRAME_LIMIT
+    assert "Of 30 frames 5" in limit.detail
+
+
+def test_stills_come_before_cines_when_the_study_is_too_large(tmp_path: Path) -> None:
+    cine = save(image(np.stack([speckle(seed=n) for n in range(40)]), "cine"), tmp_path / "cine")
+    stills = [save(image(speckle(seed=n), f"still{n}"), tmp_path / str(n)) for n in range(6)]
+    selection = selected(cine, *stills, per_study=10)
+    counts = [frame.instance.sop_instance_uid for frame in selection.frames]
+    assert all(counts.count(uid(f"still{n}")) == 1 for n in range(6))
+    assert counts.count(uid("cine")) == 4
+    assert reasons(selection) == [Reason.FRAME_LIMIT]
+    selection = selected(cine, *stills, per_study=3)
+    assert len(selection.frames) == 3
+    assert reasons(selection) == [Reason.FRAME_LIMIT] * 4
+
+
+@given(st.integers(1, 5000), st.integers(1, 300))
+def test_sampled_frames_are_distinct_ordered_and_even(number_of_frames: int, share: int) -> None:
+    numbers = evenly_spread(number_of_frames, share)
+    assert len(set(numbers)) == min(share, number_of_frames)
+    assert list(numbers) == sorted(numbers)
+    assert numbers[0] >= 1
+    assert numbers[-1] <= number_of_frames
+    gaps = {b - a for a, b in zip((0, *numbers), numbers, strict=False)} if len(numbers) > 1 else {1}
+    inner = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    assert not inner or max(inner) - min(inner) <= 1
+    assert min(gaps) >= 1
+
+
+def test_memory_holds_the_regions_kept_and_not_the_cine(tmp_path: Path) -> None:
+    frame = speckle(480, 640)
+    ds = compressed(image(np.zeros((1, 480, 640), np.uint8)), [jpeg(frame)] * 300, JPEGBaseline8Bit)
+    ds.NumberOfFrames = 300
+    path = save(with_regions(ds, region(0, 0, 99, 99)), tmp_path / "cine")
+    tracemalloc.start()
+    selection = selected(path, per_instance=20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(selection.frames) == 20
+    assert peak < 60 * 2**20
+
+
+def test_a_cine_with_one_damaged_frame_is_set_aside_whole(tmp_path: Path) -> None:
+    frames = [jpeg(speckle(seed=seed)) for seed in range(6)]
+    frames[4] = frames[4][:300]
+    ds = compressed(image(np.zeros((6, 64, 64), np.uint8)), frames, JPEGBaseline8Bit)
+    selection = selected(save(ds, tmp_path / "a"))
+    assert selection.frames == ()
+    assert [(aside.reason, aside.frame_number) for aside in selection.set_aside] == [
+        (Reason.PIXELS_UNDECODABLE, None)
+    ]
+
+
+def test_black_frames_of_a_cine_are_named_one_by_one_and_together_if_all_are(tmp_path: Path) -> None:
+    frames = np.stack([speckle(seed=seed) for seed in range(4)])
+    frames[[1, 3]] = 0
+    selection = selected(save(image(frames, "some"), tmp_path / "some"))
+    assert [frame.frame_number for frame in selection.frames] == [1, 3]
+    assert [aside.frame_number for aside in selection.set_aside] == [2, 4]
+    selection = selected(save(image(frames * 0, "all"), tmp_path / "all"))
+    assert [(aside.reason, aside.frame_number) for aside in selection.set_aside] == [(Reason.NO_TISSUE, None)]
+
+
+def test_without_regions_all_frames_of_a_cine_share_one_box(tmp_path: Path) -> None:
+    frames = np.zeros((3, 200, 300), np.uint8)
+    for number in range(3):
+        frames[number, 40:168, 64 : 200 + 16 * number] = speckle(128, 136 + 16 * number, number)
+    selection = selected(save(image(frames), tmp_path / "a"))
+    assert len({frame.region for frame in selection.frames}) == 1
+    assert not selection.frames[0].region.calibrated
+
+
+@pytest.mark.parametrize("tint", [(0, 0, 0), (-12, -6, 14), (20, 8, -18), (-40, 0, 40)])
+def test_a_scanners_tint_is_not_colour(tint: tuple[int, int, int]) -> None:
+    """A tint grows with brightness and is the same everywhere, as colour maps of scanners are."""
+    grey = grey_rgb().astype(float)
+    tinted = np.clip(grey + grey / 255 * np.array(tint), 0, 255).astype(np.uint8)
+    assert coloured_share(tinted) <= 0.005
+
+
+@pytest.mark.parametrize("colour", [(230, 40, 20), (20, 60, 220), (240, 220, 20)])
+def test_colour_doppler_is_set_aside_and_a_coloured_calliper_is_not(
+    tmp_path: Path, colour: tuple[int, int, int]
+) -> None:
+    flow = grey_rgb()
+    flow[40:56, 40:56] = colour
+    assert reasons(selected(save(image(flow, "flow"), tmp_path / "flow"))) == [Reason.COLOUR]
+    calliper = grey_rgb()
+    calliper[40:47, 43] = calliper[43, 40:47] = colour
+    assert len(selected(save(image(calliper, "calliper"), tmp_path / "calliper")).frames) == 1
+
+
+def test_elastography_over_the_whole_picture_is_colour() -> None:
+    ramp = np.linspace(0, 255, 128).astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[None], ramp[::-1, None], speckle(128, 128)), axis=-1)
+    assert coloured_share(np.ascontiguousarray(picture)) > 0.1
+
+
+def test_grey_in_rgb_comes_out_unchanged_and_colour_as_pillow_converts() -> None:
+    assert np.array_equal(luma(grey_rgb()), speckle(128, 128))
+    colour = np.stack([speckle(seed=seed) for seed in range(3)], axis=-1)
+    assert np.array_equal(luma(colour), np.asarray(Image.fromarray(colour).convert("L")))
+
+
+def side_header(image_side: str = "", series_side: str = "", code: str = "") -> Dataset:
+    ds = Dataset()
+    ds.ImageLaterality, ds.Laterality = image_side, series_side
+    if code:
+        modifier, item = Dataset(), Dataset()
+        modifier.CodeValue = code
+        item.AnatomicRegionModifierSequence = Sequence([modifier])
+        ds.AnatomicRegionSequence = Sequence([item])
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("said", "side"),
+    [
+        (("L", "", ""), "L"),
+        (("", "R", ""), "R"),
+        (("", "", "7771000"), "L"),
+        (("R", "", "24028007"), "R"),
+        (("U", "R", ""), "R"),
+        (("B", "", ""), None),
+        (("", "", ""), None),
+    ],
+)
+def test_side_of_the_body(said: tuple[str, str, str], side: str | None) -> None:
+    assert laterality(side_header(*said)) == (side, None)
+
+
+def test_a_contradiction_of_sides_is_unknown_and_said(tmp_path: Path) -> None:
+    for said in (("L", "R", ""), ("L", "", "24028007"), ("", "R", "7771000")):
+        side, note = laterality(side_header(*said))
+        assert side is None
+        assert note is not None
+    path = save(image(speckle(), ImageLaterality="L", Laterality="R"), tmp_path / "a")
+    selection = selected(path)
+    assert selection.frames[0].laterality is None
+    assert any("both sides" in warning for warning in selection.warnings)
+
+
+class _Keep(Operator):
+    def __init__(self, fragment: Any, *args: Any, kept: list[Selection], **kwargs: Any) -> None:
+        self.kept = kept
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        spec.input("selection")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        self.kept.append(op_input.receive("selection"))
+
+
+def test_the_steps_run_as_a_graph_of_monai_deploy(tmp_path: Path) -> None:
+    kept: list[Selection] = []
+    path = save(image(speckle()), tmp_path / "a.dcm")
+
+    class Graph(Application):
+        def compose(self) -> None:
+            load = LoadStudyOperator(self, paths=[path], name="load")
+            select = SelectFramesOperator(
+                self, maximum_frames_per_instance=4, maximum_frames_per_study=4, name="select"
+            )
+            keep = _Keep(self, kept=kept, name="keep")
+            self.add_flow(load, select, {("study", "study")})
+            self.add_flow(select, keep, {("selection", "selection")})
+
+    Graph(argv=["test"]).run()
+    assert [len(selection.frames) for selection in kept] == [1]
