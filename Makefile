@@ -5,7 +5,8 @@ BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
-UV_INSTALL := UV_LINK_MODE=copy uv pip install --quiet
+export UV_LINK_MODE := copy
+UV_INSTALL := uv pip install --quiet
 RUN := env -u BUSMAP_CONFIG
 
 .PHONY: help setup setup-train peers demo test test-all lint bench docs lock clean

@@ -31,14 +31,11 @@ from operators.pixel_layout import (
     PixelLayout,
     UndecodableError,
     pixel_layout,
-    require_decoder,
     syntax_name,
     undecodable,
 )
 from operators.read_header import UnreadableHeaderError, open_part10, quiet_pydicom
 from operators.stored_frames import find_pixel_data, stored_frames, with_true_chroma
-
-__all__ = ["UndecodableError", "decode_frame", "decode_frames", "pixel_layout", "require_decoder"]
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -3,8 +3,8 @@
 Promises: one reason for each object that may not be, with a sentence for a person. What an image shows of
 the breast is judged later, from its pixels; here only what the header claims counts.
 The rule of the body part: the region coded for the image decides (AnatomicRegionSequence, then
-BodyPartExamined). Where neither is set, free text (StudyDescription, SeriesDescription, ProtocolName)
-excludes an image only if it names another organ and no breast. Silence never excludes.
+BodyPartExamined). Where neither is set, free text (descriptions of study and series, protocol, preset of the
+probe) excludes an image only if it names another organ and no breast. Silence never excludes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
-from operators.pixel_layout import UndecodableError, require_decoder
+from operators.pixel_layout import UndecodableError, registered_name, require_decoder
 from operators.read_header import Header
 from operators.study import Reason
 
@@ -32,15 +31,16 @@ _IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPC
 
 _BREAST = re.compile(r"breast|mamma|mama\b|\bmamm?o|brust|\bsein|borst|bryst|bröst|乳", re.IGNORECASE)
 _OTHER_ORGAN = re.compile(
-    r"\w*(?:abdom|liver|hepat|kidney|renal|thyroid|cardi|\becho\b|heart|obstet|fetal|foetal|pelvi|prostat|testi|scrot|"
-    r"carotid|vascular|venous|arter|bladder|pancrea|spleen|uterus|ovar|\bhip\b|knee|shoulder|\bneck\b|\blung)\w*",
+    r"\b(?:\w*(?:abdom|cardi|hepat|obstet|renal|thyroid|vascular|venous)|liver|kidney|echo\b|heart|fetal|foetal|pelvi|"
+    r"prostat|testes|testic|testis|scrot|carotid|arter|bladder|pancrea|spleen|uterus|ovar|hip\b|knee|shoulder|neck\b|"
+    r"lung)\w*",
     re.IGNORECASE,
 )
 # SNOMED CT and, in older objects, SNOMED RT (PS3.16 annex L).
 _BREAST_CODES = frozenset(
     {"76752008", "T-04000", "73056007", "T-04020", "80248007", "T-04030", "63762007", "T-04080"}
 )
-_DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName")
+_DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName", "ProcessingFunction")
 
 Verdict = tuple[Reason, str]
 
@@ -87,7 +87,7 @@ def made_by_busmap(header: Dataset) -> bool:
 
 def _wrong_kind(header: Dataset, *, accept_secondary_capture: bool) -> Verdict | None:
     sop_class, modality = str(header.SOPClassUID), str(header.get("Modality") or "").strip().upper()
-    name = UID(sop_class).name
+    name = registered_name(sop_class)
     if _NOT_IMAGES.match(sop_class) or sop_class == "1.2.840.10008.1.3.10":
         return Reason.NOT_AN_IMAGE, f"Not an image to analyse: {name}."
     if sop_class in SECONDARY_CAPTURE_CLASSES:
@@ -137,10 +137,7 @@ def _other_body_part(header: Dataset) -> Verdict | None:
     part = str(header.get("BodyPartExamined") or "").strip()
     if part:
         return None if _BREAST.search(part) else _not_breast(f"Body Part Examined {part}")
-    text = " ".join(
-        str(header.get(keyword) or "")
-        for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName")
-    )
+    text = " ".join(str(header.get(keyword) or "") for keyword in _DESCRIPTIONS)
     organ = _OTHER_ORGAN.search(text)
     if organ and not _BREAST.search(text):
         return _not_breast(f"the description ({organ.group().lower()})")

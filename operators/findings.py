@@ -28,13 +28,16 @@ class LesionView:
     """A lesion as seen on one frame.
 
     `outline` is float32 (n, 2), n >= 3: (column, row) in pixels of the whole image, not repeated at the
-    end. `detection_score` in 0..1. `malignancy_logit` is the classifier's raw output on this view, None
-    before assessment. `measurement` is None where the region is not calibrated.
+    end. `mask` is bool and `clean` uint8, both (region.rows, region.columns): the lesion's pixels, and the
+    region with burnt-in marks suppressed. `detection_score` in 0..1. `malignancy_logit` is the classifier's
+    raw output on this view, None before assessment. `measurement` is None where the region is not
+    calibrated.
     """
 
     frame: Frame
     outline: npt.NDArray[np.float32] = field(repr=False, compare=False)
-    mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)  # (region.rows, region.columns)
+    mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)
+    clean: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     detection_score: float
     measurement: Measurement | None = None
     malignancy_logit: float | None = None

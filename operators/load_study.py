@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from operators.eligibility import identity_fault, ineligible, valid_uid
 from operators.pixel_layout import UndecodableError, pixel_layout
 from operators.read_header import Header, UnreadableHeaderError, quiet_pydicom, read_header
 from operators.study import (
+    InputError,
     Instance,
     MixedPatientError,
     NoStudyError,
@@ -212,13 +213,13 @@ def _study(
         except UndecodableError as error:
             aside.append(file.set_aside(error.reason, error.detail))
     instances = tuple(kept[sop][1] for sop in sorted(kept))
-    named = instances[0].header if instances else _clean(min(files, key=_by_sop_instance).dataset)
+    named = kept[min(kept)][0] if kept else min(files, key=_by_sop_instance)
     warnings += _name_warnings(files)
     return Study(
         uid,
         instances,
         tuple(sorted(aside, key=lambda one: (one.sop_instance_uid or "", one.file_name or "", one.reason))),
-        deepcopy(named),
+        _clean(named.dataset),
         tuple(dict.fromkeys(warnings)),
     )
 
@@ -300,7 +301,10 @@ def _plain_name(value: str) -> str:
 
 
 class LoadStudyOperator(Operator):
-    """Graph step: reads one study from a list of files and emits it on port `study`."""
+    """Graph step: reads one study from a list of files and emits it on port `study`.
+
+    `warnings` are added to the study's own. Without a CountCondition the graph would run it for ever.
+    """
 
     def __init__(
         self,
@@ -310,8 +314,10 @@ class LoadStudyOperator(Operator):
         accept_secondary_capture: bool = False,
         study_instance_uid: str | None = None,
         in_order_received: bool = False,
+        warnings: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
+        self._warnings = tuple(warnings)
         self._paths = tuple(paths)
         self._options: Mapping[str, Any] = {
             "accept_secondary_capture": accept_secondary_capture,
@@ -325,5 +331,10 @@ class LoadStudyOperator(Operator):
         spec.output("study")
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
-        """Load the study; the first one where the files hold several and none was named."""
-        op_output.emit(load_study(self._paths, **self._options)[0], "study")
+        """Load the study; raises InputError where there is none, or several of which none was named."""
+        study, *others = load_study(self._paths, **self._options)
+        if others:
+            raise InputError(
+                f"The files hold {1 + len(others)} studies where one is expected; give them one by one."
+            )
+        op_output.emit(replace(study, warnings=(*study.warnings, *self._warnings)), "study")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydicom import uid
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 
 from operators.study import Reason
@@ -37,6 +38,7 @@ NATIVE = frozenset(
         uid.ExplicitVRBigEndian,
     }
 )
+_REQUIRED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 MAXIMUM_FRAME_PIXELS = 2**25  # 33 million: four times the largest ultrasound screen
 _NOT_IN_PYDICOM = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
@@ -80,9 +82,14 @@ class PixelLayout:
         return self.rows * self.columns * samples * self.bits_allocated // 8
 
 
+def registered_name(value: str) -> str:
+    """The name of a UID in PS3.6, or the value itself; says nothing of a malformed one, as pydicom would."""
+    return _NOT_IN_PYDICOM.get(value) or uid.UID(value, validation_mode=IGNORE).name
+
+
 def syntax_name(transfer_syntax_uid: str) -> str:
     """Name and UID of a transfer syntax for a message."""
-    name = _NOT_IN_PYDICOM.get(transfer_syntax_uid) or uid.UID(transfer_syntax_uid).name
+    name = registered_name(transfer_syntax_uid)
     return transfer_syntax_uid if name == transfer_syntax_uid else f"{name} ({transfer_syntax_uid})"
 
 
@@ -107,27 +114,33 @@ def pixel_layout(header: Dataset) -> PixelLayout:
     """
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     require_decoder(syntax)
-    missing = [
-        keyword
-        for keyword in ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
-        if header.get(keyword) in (None, "")
-    ]
+    missing = [keyword for keyword in _REQUIRED if header.get(keyword) in (None, "")]
     if missing:
-        raise undecodable(f"The image lacks {', '.join(missing)}.")
-    frames = header.get("NumberOfFrames")
+        raise undecodable(f"The image lacks {', '.join(missing)}; send it again from its source.")
+    bits_allocated = _whole_number(header, "BitsAllocated", 0)
     layout = PixelLayout(
         transfer_syntax_uid=syntax,
         photometric_interpretation=str(header.PhotometricInterpretation).strip().upper(),
-        rows=int(header.Rows),
-        columns=int(header.Columns),
-        samples_per_pixel=int(header.SamplesPerPixel),
-        number_of_frames=1 if frames in (None, "") else int(frames),
-        bits_allocated=int(header.BitsAllocated),
-        bits_stored=int(header.get("BitsStored") or header.BitsAllocated),
-        planar_configuration=int(header.get("PlanarConfiguration") or 0),
+        rows=_whole_number(header, "Rows", 0),
+        columns=_whole_number(header, "Columns", 0),
+        samples_per_pixel=_whole_number(header, "SamplesPerPixel", 0),
+        number_of_frames=_whole_number(header, "NumberOfFrames", 1),
+        bits_allocated=bits_allocated,
+        bits_stored=_whole_number(header, "BitsStored", bits_allocated),
+        planar_configuration=_whole_number(header, "PlanarConfiguration", 0),
     )
     _check_layout(layout, header)
     return layout
+
+
+def _whole_number(header: Dataset, keyword: str, absent: int) -> int:
+    value = header.get(keyword)
+    if value in (None, ""):
+        return absent
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):  # a damaged string, or several values where one belongs
+        raise undecodable(f"{keyword} is no whole number; send the image again from its source.") from None
 
 
 def _check_layout(layout: PixelLayout, header: Dataset) -> None:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -31,6 +32,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR, STR_VR
 
 from operators.study import Reason
 
@@ -166,7 +168,7 @@ def read_header(path: Path) -> Header:
         declared = _meta_transfer_syntax(_file_meta(file))
         file.seek(0)
         try:
-            dataset = dcmread(file, stop_before_pixels=True)  # type: ignore[arg-type]
+            return _parse(file, declared)
         except UnreadableHeaderError:
             raise
         except RecursionError:
@@ -176,16 +178,19 @@ def read_header(path: Path) -> Header:
                 Reason.UNREADABLE,
                 f"The header cannot be parsed ({type(error).__name__}); send it again from its source.",
             ) from error
-        has_pixel_data = file.remaining() > 0
-        if not has_pixel_data and (file.cut_reads or len(dataset) == 0):
-            raise UnreadableHeaderError(
-                Reason.UNREADABLE, "The file ends in the middle of its header; send it again from its source."
-            )
-        _check_encoding(dataset, declared)
-        notes = _settle(dataset, 1)
-        notes += _decode_text(dataset)
+
+
+def _parse(file: BoundedFile, declared: str) -> Header:
+    dataset = dcmread(file, stop_before_pixels=True)  # type: ignore[arg-type]
+    has_pixel_data = file.remaining() > 0
+    if not has_pixel_data and (file.cut_reads or len(dataset) == 0):
+        raise UnreadableHeaderError(
+            Reason.UNREADABLE, "The file ends in the middle of its header; send it again from its source."
+        )
+    _check_encoding(dataset, declared)
+    notes = _settle(dataset, 1) + _decode_text(dataset)
     cleaned = Dataset(dataset)
-    cleaned.file_meta = dataset.file_meta
+    cleaned.file_meta = FileMetaDataset()
     if declared:
         cleaned.file_meta.TransferSyntaxUID = UID(declared)
     return Header(cleaned, declared, has_pixel_data, tuple(dict.fromkeys(notes)))
@@ -272,32 +277,44 @@ def _settle(dataset: Dataset, level: int) -> list[str]:
         raise _too_deep()
     notes: list[str] = []
     for tag in list(dataset.keys()):
-        if tag.is_private or _oversized(dataset, tag):
+        if tag.is_private:
             del dataset[tag]
             continue
         try:
-            element = dataset[tag]
-            items = list(element.value or ()) if element.VR == "SQ" else []
+            items = _items(dataset, tag)
         except RecursionError:
-            raise _too_deep() from None
+            raise
         except Exception as error:  # one broken value must not cost the image
             if tag.group == 0x0028:
                 raise UnreadableHeaderError(
-                    Reason.UNREADABLE, f"The attribute {tag} that describes the pixels cannot be read."
+                    Reason.UNREADABLE,
+                    f"The attribute {tag} that describes the pixels cannot be read; "
+                    "send the image again from its source.",
                 ) from error
             del dataset[tag]
-            if tag.group == 0xFFFE:  # a stray delimiter holds nothing
-                continue
-            notes.append(f"The attribute {tag} cannot be read and is left out.")
+            if tag.group != 0xFFFE:  # a stray delimiter holds nothing
+                notes.append(f"The attribute {tag} cannot be read and is left out.")
             continue
         for item in items:
             notes += _settle(item, level + 1)
     return notes
 
 
-def _oversized(dataset: Dataset, tag: BaseTag) -> bool:
-    value = dataset.get_item(tag).value  # the raw value: nothing is converted here
-    return isinstance(value, bytes) and len(value) > MAXIMUM_ELEMENT_BYTES
+def _items(dataset: Dataset, tag: BaseTag) -> list[Dataset]:
+    """Convert one element; its items where it is a sequence. Raises anything on bytes that are none."""
+    raw = dataset.get_item(tag).value
+    if isinstance(raw, bytes) and len(raw) > MAXIMUM_ELEMENT_BYTES:
+        raise ValueError("longer than any value that is used")
+    element = dataset[tag]
+    if dictionary_has_tag(tag) and not _same_kind(element.VR, dictionary_VR(tag)):
+        raise ValueError("text where a number belongs, or the like")
+    return list(element.value or ()) if element.VR == "SQ" else []
+
+
+def _same_kind(one: str, other: str) -> bool:
+    """Whether two VRs hold the same kind of value; an ambiguous one ("US or SS") is taken as it comes."""
+    kinds = ({"SQ"}, STR_VR, INT_VR | FLOAT_VR | BYTES_VR)
+    return " or " in one + other or any(one in kind and other in kind for kind in kinds)
 
 
 def _decode_text(dataset: Dataset) -> list[str]:
@@ -312,5 +329,5 @@ def _decode_text(dataset: Dataset) -> list[str]:
         element.VR in _TEXT_VR and not str(element.value).isascii() for element in dataset
     ):
         notes.append("Text beyond ASCII without a declared character set was read as Latin-1.")
-    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.add_new("SpecificCharacterSet", "CS", "ISO_IR 192")
     return notes

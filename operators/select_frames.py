@@ -16,7 +16,8 @@ import numpy as np
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 from pydicom.dataset import Dataset
 
-from operators.decode import UndecodableError, decode_frames
+from operators.decode import decode_frames
+from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
 from operators.tissue import Pixels, crop, luma, not_grey, without_tissue

@@ -18,11 +18,13 @@ from operators.study import Reason, Region
 Pixels = npt.NDArray[np.uint8]
 
 # Share of a region's pixels that may be coloured before it is not B-mode: callipers, a focus mark, a label.
-MAXIMUM_COLOURED_SHARE = 0.005
+MAXIMUM_COLOURED_SHARE = 0.01
 # Departure from the tint that counts as coloured, in grey levels; JPEG chroma stays below.
 COLOUR_DEPARTURE = 32
 # Share of 8 x 8 blocks that must look like speckle.
 MINIMUM_TEXTURED_SHARE = 0.10
+# A stronger tint is an overlay: bright Doppler can own all pixels of its brightness.
+MAXIMUM_TINT = 64
 _LUMA_BINS = 32
 
 
@@ -56,6 +58,7 @@ def coloured_share(pixels: Pixels) -> float:
     for level in np.unique(bins):
         here = bins == level
         tint = np.median(chroma[:, here], axis=1, keepdims=True).astype(np.int16)
+        tint = tint.clip(-MAXIMUM_TINT, MAXIMUM_TINT)
         departure[here] = np.abs(chroma[:, here] - tint).max(axis=0)
     return float((departure >= COLOUR_DEPARTURE).mean())
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.runtime.engine import ModelError
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -33,9 +35,18 @@ class Gate:
 
 
 def load_gate(path: Path) -> Gate:
-    """Read a gate written by `save_gate`."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Gate(arrays["centre"], arrays["whitening"], float(arrays["threshold"]))
+    """Read a gate written by `save_gate`.
+
+    Raises
+    ------
+    ModelError
+        The file is missing or not a gate.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Gate(arrays["centre"], arrays["whitening"], float(arrays["threshold"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path.name} cannot be used ({error}): reinstall the model bundle") from None
 
 
 def save_gate(gate: Gate, path: Path) -> None:

@@ -43,6 +43,24 @@ class Fitted:
     history: tuple[dict[str, float], ...]
 
 
+class SettingsDifferError(ValueError):
+    """A checkpoint was made with other settings. The message names it and the remedy."""
+
+    code = "checkpoint-differs"
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a checkpoint holds: everything that changes while training."""
+
+    network: torch.nn.Module
+    average: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    history: list[dict[str, float]]
+
+
 def fit(
     network: torch.nn.Module,
     batches: Callable[[int], Iterable[Batch]],
@@ -59,9 +77,37 @@ def fit(
     ----------
     batches : epoch number (from 0) -> the batches of that epoch
     evaluate : averaged network -> figures for the history (may be empty)
+
+    Raises
+    ------
+    SettingsDifferError
+        The checkpoint in `folder` was made with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(True)
+    checkpoint = folder / "checkpoint.pt"
+    state = _start(network, settings, steps_per_epoch)
+    if checkpoint.exists():
+        _resume(state, settings, checkpoint)
+    with _progress() as progress:
+        task = progress.add_task(label, total=settings.epochs * steps_per_epoch, shown="")
+        progress.update(task, completed=len(state.history) * steps_per_epoch)
+        for epoch in range(len(state.history), settings.epochs):
+            started = time.monotonic()
+
+            def show(value: float, epoch: int = epoch) -> None:
+                progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value:.3f}")
+
+            total = _train_epoch(state, epoch, batches, loss, settings, show)
+            row = {"epoch": epoch + 1.0, "loss": total / steps_per_epoch, **evaluate(state.average)}
+            state.history.append(row)
+            _save(state, settings, checkpoint)
+            shown = " ".join(f"{key} {value:.4f}" for key, value in row.items())
+            progress.console.print(f"{label} {shown} ({time.monotonic() - started:.0f} s)")
+    return Fitted(state.average, tuple(state.history))
+
+
+def _start(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> _State:
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.learning_rate)
@@ -71,56 +117,69 @@ def fit(
         total_steps=settings.epochs * steps_per_epoch,
         pct_start=settings.warmup_share,
     )
-    history: list[dict[str, float]] = []
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["settings"] != asdict(settings):
-            raise ValueError(f"{checkpoint} was made with other settings: give another --out or delete it")
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        history = state["history"]
-    with Progress(
+    return _State(network, average, optimizer, schedule, [])
+
+
+def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
+    kept = torch.load(checkpoint, weights_only=True)
+    if kept["settings"] != asdict(settings):
+        raise SettingsDifferError(
+            f"{checkpoint} was made with other settings: give another --out or delete it"
+        )
+    state.network.load_state_dict(kept["network"])
+    state.average.load_state_dict(kept["average"])
+    state.optimizer.load_state_dict(kept["optimizer"])
+    state.schedule.load_state_dict(kept["schedule"])
+    state.history[:] = kept["history"]
+
+
+def _train_epoch(
+    state: _State,
+    epoch: int,
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[torch.nn.Module, Batch], torch.Tensor],
+    settings: LoopSettings,
+    show: Callable[[float], None],
+) -> float:
+    """One epoch, seeded by its number; returns the sum of its losses."""
+    torch.manual_seed(settings.seed * 1000 + epoch)
+    network, schedule = state.network, state.schedule
+    network.train()
+    total = 0.0
+    for batch in batches(epoch):
+        value = loss(network, batch)
+        state.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        state.optimizer.step()
+        schedule.step()
+        step = schedule.last_epoch
+        _update_average(state.average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
+        total += value.item()
+        show(value.item())
+    return total
+
+
+def _save(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
+    content = {
+        "settings": asdict(settings),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "history": state.history,
+    }
+    _replace(checkpoint, partial(torch.save, content))
+    _replace(checkpoint.with_name("history.json"), partial(_write_json, state.history))
+
+
+def _progress() -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
-    ) as progress:
-        task = progress.add_task(label, total=settings.epochs * steps_per_epoch, shown="")
-        progress.update(task, completed=len(history) * steps_per_epoch)
-        for epoch in range(len(history), settings.epochs):
-            torch.manual_seed(settings.seed * 1000 + epoch)
-            started = time.monotonic()
-            network.train()
-            total = 0.0
-            for batch in batches(epoch):
-                value = loss(network, batch)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-                optimizer.step()
-                schedule.step()
-                step = schedule.last_epoch
-                _update_average(average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
-                total += value.item()
-                progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value.item():.3f}")
-            row = {"epoch": epoch + 1.0, "loss": total / steps_per_epoch, **evaluate(average)}
-            history.append(row)
-            state = {
-                "settings": asdict(settings),
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "history": history,
-            }
-            _replace(checkpoint, partial(torch.save, state))
-            _replace(folder / "history.json", partial(_write_json, history))
-            shown = " ".join(f"{key} {value:.4f}" for key, value in row.items())
-            progress.console.print(f"{label} {shown} ({time.monotonic() - started:.0f} s)")
-    return Fitted(average, tuple(history))
+    )
 
 
 def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

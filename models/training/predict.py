@@ -6,7 +6,7 @@ Writes predictions only: figures with intervals are computed from them by the va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,34 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.data.record import Record
-from models.runtime.components import ComponentRule, components
-from models.runtime.gate import Gate
-from models.runtime.preprocess import lesion_crop, letterbox, suppress_marks
+from models.runtime.diagnosis import DiagnosisModel
+from models.runtime.lesion import Found, LesionModel
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Both networks as functions of arrays (see the ONNX contracts), and what goes with them."""
+    """Both models, as the product runs them, and the digest that names their weights."""
 
-    lesion: Callable[[Array], tuple[Array, Array]]
-    diagnosis: Callable[[Array], Array]
-    lesion_side: int
-    crop_side: int
-    context_factor: float
-    rule: ComponentRule
-    model_sha256: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the networks say of one picture. `logits`: one a lesion, in the order of the components."""
-
-    mask: npt.NDArray[np.bool_]
-    scores: tuple[float, ...]
-    logits: tuple[float, ...]
-    features: Array
+    lesion: LesionModel
+    diagnosis: DiagnosisModel
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -68,21 +53,6 @@ class Prediction:
     model_sha256: str
 
 
-def answer(networks: Networks, grey: npt.NDArray[np.uint8]) -> Answer:
-    """Run both networks on one picture, uint8 (rows, columns)."""
-    clean = suppress_marks(grey)
-    square, box = letterbox(clean, networks.lesion_side)
-    probability, features = networks.lesion(square[None, None])
-    found = components(box.invert(probability[0, 0]), networks.rule)
-    mask = np.zeros(grey.shape, bool)
-    crops = []
-    for component in found:
-        mask |= component.mask
-        crops.append(lesion_crop(clean, component.mask, networks.crop_side, networks.context_factor))
-    logits = networks.diagnosis(np.stack(crops)) if crops else np.zeros(0, np.float32)
-    return Answer(mask, tuple(item.score for item in found), tuple(float(x) for x in logits), features[0])
-
-
 def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
     """Dice overlap of two masks of one shape; 1 where both are empty."""
     total = int(found.sum()) + int(true.sum())
@@ -90,43 +60,49 @@ def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
 
 
 def predict(
-    records: Iterable[Record],
-    networks: Networks,
-    gate: Gate | None,
-    calibrate: Callable[[float], float] | None,
-) -> Iterable[tuple[Prediction, Array]]:
-    """Rows and features for `records`.
-
-    Without a gate nothing is abstained from; without calibration the probability is the logistic of the
-    logit.
-    """
+    records: Iterable[Record], networks: Networks, calibrate: Callable[[float], float] | None
+) -> Iterator[tuple[Prediction, Array]]:
+    """Rows and features (d,) for `records`; without calibration the probability is the logit's logistic."""
     for record in records:
-        given = answer(networks, record.grey())
-        abstained = gate is not None and not bool(gate.accepts(given.features[None])[0])
-        found = bool(given.logits) and not abstained
-        logit = given.logits[0] if given.logits else None
-        probability = 0.0
-        if found and logit is not None:
-            probability = calibrate(logit) if calibrate else 1 / (1 + float(np.exp(-logit)))
-        row = Prediction(
-            image_id=record.image_id,
-            patient_id=record.patient_id,
-            fold=record.fold or 0,
-            device=record.device,
-            malignant=record.malignant,
-            has_lesion=record.mask_path is not None,
-            found=found,
-            lesions=len(given.logits),
-            dice=dice(given.mask, record.mask()) if found or record.mask_path is None else 0.0,
-            logit=logit,
-            probability=probability,
-            abstained=abstained,
-            birads=record.birads,
-            histology=record.histology,
-            verification=record.verification,
-            model_sha256=networks.model_sha256,
-        )
-        yield row, given.features
+        seen = networks.lesion.find(record.grey())
+        masks = [lesion.mask for lesion in seen.lesions]
+        logits = networks.diagnosis.logits(seen.clean, masks)
+        yield _row(record, networks, seen, logits, calibrate), seen.features
+
+
+def _row(
+    record: Record,
+    networks: Networks,
+    seen: Found,
+    logits: Sequence[float],
+    calibrate: Callable[[float], float] | None,
+) -> Prediction:
+    found = bool(logits) and seen.familiar
+    probability = 0.0
+    if found:
+        probability = calibrate(logits[0]) if calibrate else 1 / (1 + float(np.exp(-logits[0])))
+    outlined = np.zeros(seen.clean.shape, bool)
+    for lesion in seen.lesions:
+        outlined |= lesion.mask
+    has_lesion = record.mask_path is not None
+    return Prediction(
+        image_id=record.image_id,
+        patient_id=record.patient_id,
+        fold=record.fold or 0,
+        device=record.device,
+        malignant=record.malignant,
+        has_lesion=has_lesion,
+        found=found,
+        lesions=len(logits),
+        dice=dice(outlined, record.mask()) if found or not has_lesion else 0.0,
+        logit=logits[0] if logits else None,
+        probability=probability,
+        abstained=not seen.familiar,
+        birads=record.birads,
+        histology=record.histology,
+        verification=record.verification,
+        model_sha256=networks.sha256,
+    )
 
 
 def write_predictions(rows: Sequence[Prediction], path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.calibration import make_calibration
 from models.runtime.components import ComponentRule
+from models.runtime.diagnosis import DiagnosisModel
+from models.runtime.engine import Arrays, EngineIdentity
 from models.runtime.gate import Gate, save_gate
+from models.runtime.lesion import LesionModel
 from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
@@ -37,7 +40,26 @@ GATE_COMPONENTS = 64
 GATE_SHARE = 0.98  # of breast frames held out that pass the gate
 
 
-def load_networks(runs: Path, name: str) -> Networks:
+class TorchEngine:
+    """A network in eager mode, answering as its ONNX file will (an Engine)."""
+
+    def __init__(self, module: torch.nn.Module, outputs: Sequence[str]) -> None:
+        self._module, self._outputs = module.eval(), tuple(outputs)
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """PyTorch on the CPU in single precision."""
+        return EngineIdentity("torch-cpu", "FP32")
+
+    @torch.no_grad()
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Run one batch."""
+        answer = self._module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        return {name: part.numpy() for name, part in zip(self._outputs, parts, strict=True)}
+
+
+def load_networks(runs: Path, name: str, gate: Gate | None = None) -> Networks:
     """The averaged networks of a run pair: `runs`/segmentation/`name` and `runs`/diagnosis/`name`."""
     lesion, crop = LesionNet(pretrained=False), DiagnosisNet(pretrained=False)
     digest = hashlib.sha256()
@@ -45,26 +67,15 @@ def load_networks(runs: Path, name: str) -> Networks:
         path = runs / kind / name / "weights.pt"
         network.load_state_dict(torch.load(path, weights_only=True))
         digest.update(path.read_bytes())
-    lesion_export, crop_export = LesionExport(lesion).eval(), DiagnosisExport(crop).eval()
-
-    @torch.no_grad()
-    def run_lesion(image: Array) -> tuple[Array, Array]:
-        probability, features = lesion_export(torch.from_numpy(image))
-        return probability.numpy(), features.numpy()
-
-    @torch.no_grad()
-    def run_diagnosis(crops: Array) -> Array:
-        logits: Array = crop_export(torch.from_numpy(crops)).numpy()
-        return logits
-
+    lesion_engine = TorchEngine(LesionExport(lesion), ["lesion_probability", "features"])
     return Networks(
-        lesion=run_lesion,
-        diagnosis=run_diagnosis,
-        lesion_side=segmentation.SIDE,
-        crop_side=diagnosis.SIDE,
-        context_factor=diagnosis.CONTEXT_FACTOR,
-        rule=RULE,
-        model_sha256=digest.hexdigest(),
+        LesionModel(lesion_engine, segmentation.SIDE, RULE, gate),
+        DiagnosisModel(
+            TorchEngine(DiagnosisExport(crop), ["malignancy_logit"]),
+            diagnosis.SIDE,
+            diagnosis.CONTEXT_FACTOR,
+        ),
+        digest.hexdigest(),
     )
 
 
@@ -74,7 +85,7 @@ def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> 
     for fold in folds:
         networks = load_networks(runs, str(fold))
         held = [record for record in records if record.fold == fold]
-        rows += [row for row, _ in predict(track(held, f"fold {fold}"), networks, None, None)]
+        rows += [row for row, _ in predict(track(held, f"fold {fold}"), networks, None)]
     calibrated: list[Prediction] = []
     for fold in folds:
         others = patient_logits([row for row in rows if row.fold != fold])
@@ -132,10 +143,10 @@ def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict
 
 def publish(
     records: Sequence[Record], runs: Path, name: str, rows: Sequence[Prediction], bundles: Path
-) -> tuple[Networks, Gate, Callable[[float], float]]:
-    """Write both bundles from run `name`; returns what predicts exactly as they do."""
+) -> None:
+    """Write both bundles from run `name`."""
     networks = load_networks(runs, name)
-    features = np.stack([given for _, given in predict(track(records, "gate"), networks, None, None)])
+    features = np.stack([given for _, given in predict(track(records, "gate"), networks, None)])
     fold_of = [record.fold or 0 for record in records]
     gate = fit_gate(features, sorted(set(fold_of)), fold_of)
     logits, malignant = patient_logits(rows)
@@ -147,7 +158,6 @@ def publish(
     content = {"logits": calibration.logits.tolist(), "malignant": calibration.malignant.astype(int).tolist()}
     target = bundles / "breast_us_diagnosis" / "models" / "calibration.json"
     target.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return networks, gate, lambda logit: calibration.probability(logit).value
 
 
 def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict[str, Any]) -> None:

@@ -65,15 +65,8 @@ class ComposedObject:
 
 @dataclass(frozen=True)
 class ComposedReport:
-    """All objects of one result, the structured report first, and `summary`: JSON-able facts of result.json.
-
-    Keys of `summary`: status ("findings", "no-findings", "nothing-usable"), study_instance_uid,
-    result_number, replaces (result number or null), probability, lesions (number, laterality,
-    probability, probability_low, probability_high, category, long_axis_mm, short_axis_mm, area_mm2, views
-    [sop_instance_uid, frame_number, outline]), frames_analysed, set_aside (reason, detail,
-    sop_instance_uid, frame_number, file_name), models (name, version, sha256, engine, precision),
-    settings_digest, warnings, composed_at (ISO 8601), disclaimer.
-    """
+    """All objects of one result, the structured report first, its facts (result.json) and its page (HTML)."""
 
     objects: tuple[ComposedObject, ...]
     summary: dict[str, Any]
+    page: str = field(repr=False)

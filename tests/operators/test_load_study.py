@@ -306,7 +306,9 @@ def test_private_and_unreadable_attributes_do_not_cost_the_image(tmp_path: Path)
     ds = image(speckle())
     ds.private_block(0x0019, "VENDOR", create=True).add_new(0x01, "LO", "Secret^Name")
     path = save(ds, tmp_path / "a")
-    insert_before_pixels(path, struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 10) + b"no item at")
+    no_sequence = struct.pack("<HH2sH", 0x0040, 0xA730, b"LO", 4) + b"text"
+    no_number = struct.pack("<HH2sH", 0x0040, 0xA132, b"FD", 6) + b"123456"
+    insert_before_pixels(path, no_number + no_sequence)
     study = one(path)
     assert len(study.instances) == 1
     assert not any(element.tag.is_private for element in study.instances[0].header)

@@ -1,0 +1,81 @@
+"""The gateway process: `python -m app.node.gateway`.
+
+Promises: listens until SIGTERM, then lets go of the port; its real address is in `gateway.json` of the state
+folder while it listens. Refuses to load an engine or the SDK: it stays small, and up whatever they do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+from app.errors import BusmapError
+from app.logs import log, study_refs
+from app.node.clock import SystemClock
+from app.node.intake import Intake, sweep
+from app.node.process import (
+    GATEWAY_FILE,
+    is_supervised,
+    remove_runtime_file,
+    start_process,
+    stop_on_signals,
+    write_runtime_file,
+)
+from app.node.receive import make_receiver
+from app.node.store.database import open_store
+from app.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the gateway until it is told to stop; answers the exit status."""
+    try:
+        settings = start_process("gateway", arguments).settings
+        return _serve(settings, stop_on_signals(supervised=is_supervised(arguments)))
+    except BusmapError as error:
+        log().error("gateway-cannot-start", code=error.code, remedy=str(error))
+        return error.exit_status
+    except OSError as error:
+        log().error("gateway-cannot-start", error=type(error).__name__, remedy=error.strerror)
+        return 1
+
+
+def _serve(settings: Settings, stop: threading.Event) -> int:
+    clock = SystemClock()
+    store = open_store(settings.state_folder)
+    removed = sweep(store)
+    if removed:
+        log().info("unacknowledged-files-removed", count=removed)
+    intake = Intake(
+        store,
+        study_refs(settings),
+        clock,
+        minimum_free_disk_mib=settings.gateway.minimum_free_disk_mib,
+        accept_secondary_capture=settings.analysis.accept_secondary_capture,
+    )
+    server = make_receiver(settings.gateway, intake, store.incoming_folder)
+    thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+    thread.start()
+    host, port = server.server_address[:2]
+    runtime = settings.state_folder / GATEWAY_FILE
+    write_runtime_file(
+        runtime,
+        {
+            "pid": os.getpid(),
+            "host": host,
+            "port": port,
+            "ae_title": settings.gateway.ae_title,
+            "started_at": clock.now(),
+        },
+    )
+    log().info("gateway-listening", host=host, port=port)
+    stop.wait()
+    remove_runtime_file(runtime)
+    server.shutdown()
+    log().info("gateway-stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

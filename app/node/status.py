@@ -1,0 +1,184 @@
+"""What `busmap status`, `busmap close` and `busmap resend` show and do.
+
+Promises: works whether the node runs or not, on the same state folder. Refuses a study it does not know, and
+says what to do instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import StoreError
+from app.node.clock import SystemClock, moment
+from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
+from app.node.store.database import FILE_NAME, Store, open_store
+from app.node.store.deliveries import requeue_study
+from app.node.store.images import request_close
+from app.node.store.overview import StudyLine, find_study, study_lines
+from app.node.store.schema import StudyState
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """A process of the node. `facts` is what its runtime file says, empty where it does not run."""
+
+    name: str
+    running: bool
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """The node at one moment. `deliveries` counts them by state."""
+
+    processes: tuple[ProcessStatus, ...]
+    studies: tuple[StudyLine, ...]
+    study_states: dict[str, int]
+    deliveries: dict[str, int]
+
+
+def read_status(settings: Settings) -> Status:
+    """Read the node's status.
+
+    Raises
+    ------
+    StoreError
+        There is no state yet, or it cannot be read.
+    """
+    store = _open_existing(settings)
+    try:
+        studies = tuple(study_lines(store))
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"the database in {settings.state_folder} cannot be read ({type(error).__name__}): try again, or "
+            "restore it from a backup"
+        ) from None
+    finally:
+        store.close()
+    processes = []
+    for name, file in (("gateway", GATEWAY_FILE), ("worker", WORKER_FILE)):
+        facts = read_runtime_file(settings.state_folder / file)
+        processes.append(ProcessStatus(name, facts is not None, facts or {}))
+    return Status(
+        processes=tuple(processes),
+        studies=studies,
+        study_states=dict(Counter(situation(one) for one in studies)),
+        deliveries=dict(Counter(sent.state for one in studies for sent in one.deliveries)),
+    )
+
+
+def situation(study: StudyLine) -> str:
+    """One word for where a study is: idle, receiving, or the state of its newest job."""
+    if study.state == StudyState.OPEN:
+        return "receiving"
+    return study.job_state or "idle"
+
+
+def close_study(settings: Settings, study: str) -> None:
+    """Have a study closed now, by Study Instance UID or study_ref.
+
+    Raises
+    ------
+    StoreError
+        The study is unknown, holds no image, or is closed already.
+    """
+    store = _open_existing(settings)
+    try:
+        state = request_close(store, _find(store, study))
+    finally:
+        store.close()
+    if state is StudyState.IDLE:
+        raise StoreError("this study holds no image to analyse yet: send one first")
+    if state is StudyState.CLOSED:
+        raise StoreError("this study is closed already: its next image opens it again")
+
+
+def resend(settings: Settings, study: str) -> int:
+    """Queue the newest result of a study, and what of it is parked, again; answers how many deliveries.
+
+    Raises
+    ------
+    StoreError
+        The study is unknown or has no result to send.
+    """
+    store = _open_existing(settings)
+    try:
+        names = [one.name for one in settings.delivery.destinations]
+        count = requeue_study(store, _find(store, study), names, SystemClock().now())
+    finally:
+        store.close()
+    if count == 0:
+        raise StoreError(
+            "this study has nothing to send: it has no result yet, or the settings name no destination"
+        )
+    return count
+
+
+def status_json(status: Status) -> str:
+    """The status as JSON. It holds Study Instance UIDs: for the operator, not for logs."""
+    return json.dumps(asdict(status), indent=1)
+
+
+def render_status(status: Status) -> str:
+    """The status as text for a terminal."""
+    console = Console(width=140)
+    with console.capture() as captured:
+        for process in status.processes:
+            console.print(f"{process.name}: {_describe(process)}")
+        table = Table("study", "state", "images", "result", "delivered", "parked", "last image", "remarks")
+        for one in status.studies:
+            states = Counter(sent.state for sent in one.deliveries)
+            table.add_row(
+                one.study_ref,
+                situation(one),
+                str(one.images),
+                one.result_status or "",
+                f"{states['accepted']}/{states.total()}" if one.deliveries else "",
+                str(states["parked"] or ""),
+                moment(one.last_received_at).strftime("%Y-%m-%d %H:%M:%S"),
+                "\n".join(_remarks(one)),
+            )
+        console.print(table)
+    return captured.get()
+
+
+def _describe(process: ProcessStatus) -> str:
+    facts = process.facts
+    if not process.running:
+        return "not running"
+    if process.name == "gateway":
+        return f"listening on {facts['host']}:{facts['port']} as {facts['ae_title']}"
+    if facts.get("ready"):
+        return f"ready ({', '.join(facts['engines'])})" if facts["engines"] else "ready"
+    return f"not ready: {facts.get('message', 'loading')}"
+
+
+def _remarks(study: StudyLine) -> list[str]:
+    remarks = [f"{study.failure_code}: {study.failure_message}"] if study.failure_code else []
+    for sent in study.deliveries:
+        if sent.message and sent.state in ("parked", "queued"):
+            remarks.append(f"{sent.destination}, {sent.kind}, {sent.state}: {sent.message}")
+    return remarks + list(study.warnings)
+
+
+def _open_existing(settings: Settings) -> Store:
+    if not (settings.state_folder / FILE_NAME).exists():
+        raise StoreError(
+            f"there is no node in {settings.state_folder}: start one with `busmap serve`, or set state_folder"
+        )
+    return open_store(settings.state_folder)
+
+
+def _find(store: Store, study: str) -> int:
+    found = find_study(store, study)
+    if found is None:
+        raise StoreError("this study is not known here: `busmap status` lists those that are")
+    return found

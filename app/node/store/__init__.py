@@ -1,0 +1,9 @@
+"""Everything the node remembers, and the only place that speaks SQL.
+
+schema.py      the tables, and the states of their rows
+database.py    the file: opening, migrating, transactions
+images.py      what arrives, and when a study closes
+work.py        jobs and their results
+deliveries.py  the outbox
+overview.py    what an operator sees
+"""

@@ -1,0 +1,147 @@
+"""The node's SQLite file: opening, migrating, transactions.
+
+Promises: a committed transaction survives the loss of power (rollback journal, synchronous FULL); a writer
+waits for another, for 30 s at most. Refuses a database made by a newer busmap, and one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from app.errors import StoreError
+from app.node.store.schema import HEAD
+
+FILE_NAME = "busmap.sqlite"
+_BUSY_SECONDS = 30
+
+
+class Store:
+    """The open database and the folders beside it."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder = folder
+        self._engine = engine
+        # SQLite polls when two connections write at once; threads of one process queue here instead.
+        self._writing = threading.Lock()
+
+    @property
+    def incoming_folder(self) -> Path:
+        """Where transfers land before they are kept."""
+        return self.folder / "incoming"
+
+    @property
+    def results_folder(self) -> Path:
+        """Where composed results are kept."""
+        return self.folder / "results"
+
+    def image_path(self, file_sha256: str) -> Path:
+        """Where the image with this digest is kept; never made from a received value."""
+        return self.folder / "images" / file_sha256[:2] / f"{file_sha256}.dcm"
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction; commits at the end, rolls back on an error."""
+        with (
+            self._writing,
+            self._engine.connect().execution_options(busmap_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One read transaction: everything read in it is of the same moment."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def open_store(folder: Path) -> Store:
+    """Open the database of a state folder; make or migrate it first where needed.
+
+    Raises
+    ------
+    StoreError
+        The folder cannot be written, or the database is damaged or of a newer busmap.
+    """
+    path = folder / FILE_NAME
+    try:
+        for name in ("", "incoming", "images", "results"):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = _engine(path)
+        store = Store(folder, engine)
+        if _version(store) != HEAD:
+            _migrate(store)
+    except OSError as error:
+        raise StoreError(
+            f"the state folder {folder} cannot be used ({error.strerror}): make it writable for this user"
+        ) from None
+    except DatabaseError as error:
+        raise StoreError(
+            f"the database {path} cannot be read ({type(error.orig).__name__}): restore it from a backup"
+        ) from None
+    return store
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in (
+            "journal_mode=DELETE",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={_BUSY_SECONDS * 1000}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that will write takes its lock at once: waiting half-way could deadlock.
+        immediate = connection.get_execution_options().get("busmap_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _version(store: Store) -> str | None:
+    with store.read() as connection:
+        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
+        if found.first() is None:
+            return None
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def _migrate(store: Store) -> None:
+    lock = os.open(store.folder / "migrate.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _version(store)
+        if found is not None and found > HEAD:
+            raise StoreError(
+                f"the database in {store.folder} was made by a newer busmap (schema {found}, this one knows "
+                f"{HEAD}): start that version, or restore the backup from before the update"
+            )
+        if found != HEAD:
+            # Imported here: a process that starts on a current database does without alembic.
+            from app.node.migrations import upgrade
+
+            with store.write() as connection:
+                upgrade(connection)
+    finally:
+        os.close(lock)

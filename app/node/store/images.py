@@ -1,0 +1,245 @@
+"""What arrives: instances, the studies they make, and when a study closes.
+
+Promises: an instance and what it does to its study commit together. Refuses to change what is known under a
+UID: identical bytes change nothing, other bytes go into quarantine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from app.node.store.database import Store
+from app.node.store.schema import (
+    InstanceKind,
+    JobState,
+    StudyState,
+    instance,
+    job,
+    result_object,
+    study,
+    warning,
+)
+
+DIFFERENT_BYTES = "duplicate-uid-different-bytes"
+
+
+@dataclass(frozen=True)
+class ReceivedInstance:
+    """One received object whose bytes are durable. `is_image`: its arrival opens its study."""
+
+    study_instance_uid: str
+    study_ref: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    file_sha256: str
+    content_sha256: str
+    size_bytes: int
+    is_image: bool
+    received_at: float
+
+
+class Outcome(StrEnum):
+    """What keeping an instance came to."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that may be due to close. `last_instance_id` grows with each arrival."""
+
+    study_id: int
+    study_ref: str
+    close_requested: bool
+    last_received_at: float
+    last_instance_id: int
+
+
+@dataclass(frozen=True)
+class ClosedStudy:
+    """A study that was just closed."""
+
+    study_ref: str
+    job_id: int
+    revision: int
+    images: int
+
+
+def kept_file(store: Store, sop_instance_uid: str, content_sha256: str) -> str | None:
+    """The digest that names the file kept for exactly these bytes, None where they are new."""
+    query = select(instance.c.file_sha256).where(
+        instance.c.sop_instance_uid == sop_instance_uid, instance.c.content_sha256 == content_sha256
+    )
+    with store.read() as connection:
+        return connection.execute(query).scalar()
+
+
+def is_result(store: Store, sop_instance_uid: str) -> bool:
+    """Whether busmap made the object with this UID."""
+    query = select(result_object.c.id).where(result_object.c.sop_instance_uid == sop_instance_uid).limit(1)
+    with store.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def is_known_file(store: Store, file_sha256: str) -> bool:
+    """Whether a row names this file."""
+    query = select(instance.c.id).where(instance.c.file_sha256 == file_sha256).limit(1)
+    with store.read() as connection:
+        return connection.execute(query).first() is not None
+
+
+def keep_instance(store: Store, received: ReceivedInstance) -> Outcome:
+    """Commit an instance whose file is durable already, and open its study where it calls for that."""
+    with store.write() as connection:
+        known = connection.execute(
+            select(instance.c.content_sha256, instance.c.study_id, instance.c.kind).where(
+                instance.c.sop_instance_uid == received.sop_instance_uid
+            )
+        ).all()
+        if any(row.content_sha256 == received.content_sha256 for row in known):
+            return Outcome.DUPLICATE
+        study_id = _study_row(connection, received)
+        if known:
+            _insert_instance(connection, received, study_id, InstanceKind.QUARANTINE)
+            for affected in {study_id, *(row.study_id for row in known)}:
+                _warn(
+                    connection,
+                    affected,
+                    DIFFERENT_BYTES,
+                    f"Image {received.sop_instance_uid} arrived again with other bytes: the first version is "
+                    "used, the other is kept in quarantine; find out at the sender which one is right.",
+                    received.received_at,
+                )
+            return Outcome.QUARANTINE
+        kind = InstanceKind.IMAGE if received.is_image else InstanceKind.OTHER
+        _insert_instance(connection, received, study_id, kind)
+        if received.is_image:
+            connection.execute(
+                update(study)
+                .where(study.c.id == study_id)
+                .values(
+                    last_received_at=received.received_at,
+                    state=StudyState.OPEN,
+                    # A request to close holds for what had arrived, so a late image waits for its own.
+                    close_requested=0,
+                )
+            )
+        return Outcome.NEW
+
+
+def _study_row(connection: Connection, received: ReceivedInstance) -> int:
+    connection.execute(
+        sqlite_insert(study)
+        .values(
+            study_instance_uid=received.study_instance_uid,
+            study_ref=received.study_ref,
+            state=StudyState.IDLE,
+            first_received_at=received.received_at,
+            last_received_at=received.received_at,
+        )
+        .on_conflict_do_nothing()
+    )
+    query = select(study.c.id).where(study.c.study_instance_uid == received.study_instance_uid)
+    return int(connection.execute(query).scalar_one())
+
+
+def _insert_instance(
+    connection: Connection, received: ReceivedInstance, study_id: int, kind: InstanceKind
+) -> None:
+    connection.execute(
+        insert(instance).values(
+            study_id=study_id,
+            sop_instance_uid=received.sop_instance_uid,
+            sop_class_uid=received.sop_class_uid,
+            series_instance_uid=received.series_instance_uid,
+            transfer_syntax_uid=received.transfer_syntax_uid,
+            file_sha256=received.file_sha256,
+            content_sha256=received.content_sha256,
+            size_bytes=received.size_bytes,
+            kind=kind,
+            received_at=received.received_at,
+        )
+    )
+
+
+def _warn(connection: Connection, study_id: int, code: str, message: str, at: float) -> None:
+    connection.execute(
+        sqlite_insert(warning)
+        .values(study_id=study_id, code=code, message=message, created_at=at)
+        .on_conflict_do_nothing()
+    )
+
+
+def open_studies(store: Store) -> list[OpenStudy]:
+    """All studies that images still arrive for."""
+    newest = (
+        select(func.max(instance.c.id))
+        .where(instance.c.study_id == study.c.id, instance.c.kind == InstanceKind.IMAGE)
+        .scalar_subquery()
+    )
+    query = select(
+        study.c.id, study.c.study_ref, study.c.close_requested, study.c.last_received_at, newest
+    ).where(study.c.state == StudyState.OPEN)
+    with store.read() as connection:
+        return [OpenStudy(row[0], row[1], bool(row[2]), row[3], row[4]) for row in connection.execute(query)]
+
+
+def close_study(store: Store, found: OpenStudy, now: float) -> ClosedStudy | None:
+    """Close a study as it was found and queue its job; None where an image has arrived since."""
+    with store.write() as connection:
+        counted = connection.execute(
+            select(func.max(instance.c.id), func.count()).where(
+                instance.c.study_id == found.study_id, instance.c.kind == InstanceKind.IMAGE
+            )
+        ).one()
+        state = connection.execute(select(study.c.state).where(study.c.id == found.study_id)).scalar_one()
+        if counted[0] != found.last_instance_id or state != StudyState.OPEN:
+            return None
+        until, revision = connection.execute(
+            select(
+                select(func.max(instance.c.id))
+                .where(instance.c.study_id == found.study_id)
+                .scalar_subquery(),
+                select(func.count()).where(job.c.study_id == found.study_id).scalar_subquery() + 1,
+            )
+        ).one()
+        connection.execute(
+            update(job)
+            .where(job.c.study_id == found.study_id, job.c.state == JobState.QUEUED)
+            .values(state=JobState.SUPERSEDED, finished_at=now)
+        )
+        created = connection.execute(
+            insert(job).values(
+                study_id=found.study_id,
+                revision=revision,
+                state=JobState.QUEUED,
+                input_until=until,
+                closed_at=now,
+            )
+        )
+        connection.execute(
+            update(study)
+            .where(study.c.id == found.study_id)
+            .values(state=StudyState.CLOSED, close_requested=0)
+        )
+        job_id = int(created.inserted_primary_key[0])  # type: ignore[index]
+        return ClosedStudy(found.study_ref, job_id, revision, counted[1])
+
+
+def request_close(store: Store, study_id: int) -> StudyState:
+    """Ask for a study to be closed now; answers the state it was in. Only an open study changes."""
+    with store.write() as connection:
+        state = StudyState(
+            connection.execute(select(study.c.state).where(study.c.id == study_id)).scalar_one()
+        )
+        if state is StudyState.OPEN:
+            connection.execute(update(study).where(study.c.id == study_id).values(close_requested=1))
+        return state

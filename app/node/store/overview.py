@@ -1,0 +1,144 @@
+"""What an operator sees: every study with its newest result, its deliveries, its warnings and its failure.
+
+Promises: one moment's truth, read in one transaction. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, or_, select
+
+from app.node.store.database import Store
+from app.node.store.schema import InstanceKind, delivery, instance, job, result_object, study, warning
+
+
+@dataclass(frozen=True)
+class DeliveryLine:
+    """One object's way to one destination. Times are seconds since 1970."""
+
+    destination: str
+    kind: str
+    revision: int
+    state: str
+    attempts: int
+    status: int | None
+    message: str | None
+    next_try_at: float
+
+
+@dataclass(frozen=True)
+class StudyLine:
+    """One study as an operator sees it. Times are seconds since 1970; the newest job speaks."""
+
+    study_ref: str
+    study_instance_uid: str
+    state: str
+    images: int
+    others: int
+    quarantined: int
+    revision: int
+    job_state: str | None
+    result_status: str | None
+    attempts: int
+    failure_code: str | None
+    failure_message: str | None
+    last_received_at: float
+    finished_at: float | None
+    warnings: tuple[str, ...]
+    deliveries: tuple[DeliveryLine, ...]
+
+
+def find_study(store: Store, named: str) -> int | None:
+    """The id of the study with this Study Instance UID or study_ref."""
+    query = select(study.c.id).where(or_(study.c.study_instance_uid == named, study.c.study_ref == named))
+    with store.read() as connection:
+        return connection.execute(query).scalar()
+
+
+def study_lines(store: Store, limit: int = 1000) -> list[StudyLine]:
+    """The studies that something arrived for last, newest first."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(study).order_by(study.c.last_received_at.desc(), study.c.id.desc()).limit(limit)
+        ).all()
+        wanted = [row.id for row in rows]
+        counts = _counts(connection, wanted)
+        jobs = _newest_jobs(connection, wanted)
+        warnings: dict[int, list[str]] = defaultdict(list)
+        for one in connection.execute(_of(select(warning), warning, wanted).order_by(warning.c.id)):
+            warnings[one.study_id].append(one.message)
+        deliveries = _deliveries(connection, wanted)
+    return [
+        _line(row, counts, jobs.get(row.id), tuple(warnings[row.id]), tuple(deliveries[row.id]))
+        for row in rows
+    ]
+
+
+def _line(
+    row: Any,
+    counts: dict[tuple[int, str], int],
+    newest: Any,
+    warnings: tuple[str, ...],
+    deliveries: tuple[DeliveryLine, ...],
+) -> StudyLine:
+    return StudyLine(
+        study_ref=row.study_ref,
+        study_instance_uid=row.study_instance_uid,
+        state=row.state,
+        images=counts.get((row.id, InstanceKind.IMAGE), 0),
+        others=counts.get((row.id, InstanceKind.OTHER), 0),
+        quarantined=counts.get((row.id, InstanceKind.QUARANTINE), 0),
+        revision=newest.revision if newest else 0,
+        job_state=newest.state if newest else None,
+        result_status=newest.result_status if newest else None,
+        attempts=newest.attempts if newest else 0,
+        failure_code=newest.failure_code if newest else None,
+        failure_message=newest.failure_message if newest else None,
+        last_received_at=row.last_received_at,
+        finished_at=newest.finished_at if newest else None,
+        warnings=warnings,
+        deliveries=deliveries,
+    )
+
+
+def _of(query: Select[Any], table: Any, studies: list[int]) -> Select[Any]:
+    return query.where(table.c.study_id.in_(studies))
+
+
+def _counts(connection: Connection, studies: list[int]) -> dict[tuple[int, str], int]:
+    query = _of(select(instance.c.study_id, instance.c.kind, func.count()), instance, studies).group_by(
+        instance.c.study_id, instance.c.kind
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def _newest_jobs(connection: Connection, studies: list[int]) -> dict[int, Any]:
+    query = _of(select(job), job, studies).order_by(job.c.revision)
+    return {row.study_id: row for row in connection.execute(query)}  # the last of each study stays
+
+
+def _deliveries(connection: Connection, studies: list[int]) -> dict[int, list[DeliveryLine]]:
+    query = (
+        _of(select(delivery, result_object.c.kind, job.c.revision, job.c.study_id), job, studies)
+        .join(result_object, result_object.c.id == delivery.c.object_id)
+        .join(job, job.c.id == result_object.c.job_id)
+        .order_by(job.c.revision, result_object.c.position, delivery.c.destination)
+    )
+    found: dict[int, list[DeliveryLine]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.study_id].append(
+            DeliveryLine(
+                destination=row.destination,
+                kind=row.kind,
+                revision=row.revision,
+                state=row.state,
+                attempts=row.attempts,
+                status=row.status,
+                message=row.message,
+                next_try_at=row.next_try_at,
+            )
+        )
+    return found

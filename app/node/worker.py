@@ -1,0 +1,304 @@
+"""The worker process: `python -m app.node.worker`. Closes studies, has them analysed, sends the results.
+
+Promises: every closed study ends as a committed result or as a named failure, whatever is killed when; at
+start all that is unfinished goes on. Refuses to run beside another worker on the same state folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import AnalysisError, BusmapError, StoreError
+from app.logs import configure_logs, log
+from app.node.analyst import AnalysisRefused, Analyst
+from app.node.assembly import Assembly
+from app.node.clock import Clock, SystemClock, system_chance
+from app.node.crash import crash_point
+from app.node.deliver import Deliverer, Sender
+from app.node.jobs import DbosJobs, Execution, Jobs
+from app.node.process import (
+    DEFAULT_ANALYSER,
+    WORKER_FILE,
+    is_supervised,
+    remove_runtime_file,
+    start_process,
+    stop_on_signals,
+    write_runtime_file,
+)
+from app.node.store.database import Store, open_store
+from app.node.store.deliveries import park_unknown, requeue_interrupted, result_folder
+from app.node.store.work import (
+    Job,
+    ResultObject,
+    count_attempt,
+    fail_job,
+    finish_job,
+    start_job,
+    unfinished_jobs,
+)
+from app.settings import Settings
+
+_LONGEST_WAIT_SECONDS = 60.0
+_SWEEP_SECONDS = 5.0
+_LOCK_SECONDS = 15.0
+
+
+class Worker:
+    """One worker's parts, put together: assembly, jobs, the analysis process, a deliverer a destination."""
+
+    def __init__(self, settings: Settings, store: Store, jobs: Jobs, analyst: Analyst, clock: Clock) -> None:
+        self._settings, self._store, self._jobs, self._analyst = settings, store, jobs, analyst
+        self._clock = clock
+        self._assembly = Assembly(store, clock, settings.assembly.quiet_period_seconds)
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        sender = Sender(settings.gateway.ae_title, settings.delivery)
+        self._deliverers = [
+            (Deliverer(store, destination, sender, clock, system_chance()), threading.Event())
+            for destination in settings.delivery.destinations
+        ]
+        self._threads: list[threading.Thread] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set."""
+        now = self._clock.now()
+        requeue_interrupted(self._store, now)
+        parked = park_unknown(self._store, [one.name for one in self._settings.delivery.destinations])
+        if parked:
+            log().warning("deliveries-without-destination", count=parked, remedy="name it and resend")
+        poll = self._settings.assembly.poll_seconds
+        self._jobs.start(self.run_job)
+        self._spawn("engines", self._load_engines)
+        for deliverer, wake in self._deliverers:
+            self._spawn("deliver", lambda deliverer=deliverer, wake=wake: deliverer.run(wake, poll))
+        next_sweep = self._clock.monotonic()
+        while not stop.is_set():
+            try:
+                for closed in self._assembly.close_due():
+                    self._jobs.submit(closed.job_id)
+                    crash_point("job-submitted")
+                if self._clock.monotonic() >= next_sweep:
+                    self._submit_unfinished()
+                    next_sweep = self._clock.monotonic() + _SWEEP_SECONDS
+            except SQLAlchemyError as error:
+                log().error("store-unreadable", error=type(error).__name__, remedy="check disk and database")
+                stop.wait(1)
+            stop.wait(poll)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop all parts; what is under way goes on at the next start."""
+        self._stopping.set()
+        for deliverer, wake in self._deliverers:
+            deliverer.stop()
+            wake.set()
+        self._analyst.stop()
+        self._jobs.stop()
+        for thread in self._threads:
+            thread.join(timeout=2)
+
+    def _spawn(self, name: str, target: Any) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _submit_unfinished(self) -> None:
+        """Our rows are the truth: whatever they call unfinished is executed, whoever forgot it."""
+        for job_id in unfinished_jobs(self._store):
+            if self._jobs.status(job_id) is not Execution.ACTIVE:
+                self._jobs.submit(job_id)
+
+    def _load_engines(self) -> None:
+        """Have engines loaded and say so; tried again until they are, since no study is at fault."""
+        wait = 1.0
+        path = self._settings.state_folder / WORKER_FILE
+        facts: dict[str, Any] = {"pid": os.getpid(), "started_at": self._clock.now()}
+        while not self._stopping.is_set():
+            try:
+                engines = self._analyst.prepare()
+            except (AnalysisRefused, AnalysisError) as error:
+                if self._stopping.is_set():
+                    return
+                log().error("engines-not-loaded", code=error.code, remedy=str(error))
+                write_runtime_file(path, {**facts, "ready": False, "code": error.code, "message": str(error)})
+                self._stopping.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                continue
+            write_runtime_file(
+                path, {**facts, "ready": True, "engines": engines, "child_pid": self._analyst.pid}
+            )
+            log().info("worker-ready", engines=engines)
+            self._ready.set()
+            return
+
+    def run_job(self, job_id: int) -> None:
+        """Bring one job to its end. Leaves it unfinished only where the worker stops or the store fails."""
+        while not self._ready.wait(0.1):
+            if self._stopping.is_set():
+                return
+        try:
+            self._run_attempts(job_id)
+        except (SQLAlchemyError, OSError) as error:
+            log().error("job-interrupted", job=job_id, error=type(error).__name__)
+
+    def _run_attempts(self, job_id: int) -> None:
+        while not self._stopping.is_set():
+            job = start_job(self._store, job_id, self._clock.now())
+            if job is None:
+                return
+            crash_point("job-started")
+            started = self._clock.monotonic()
+            try:
+                status, objects = self._analyse(job)
+            except AnalysisRefused as error:
+                failure, permanent = (error.code, str(error)), error.permanent
+            except AnalysisError as error:
+                failure, permanent = (error.code, str(error)), False
+            else:
+                self._commit(job, status, objects, self._clock.monotonic() - started)
+                return
+            if self._stopping.is_set():
+                return
+            attempts = count_attempt(self._store, job_id)
+            log().warning("attempt-failed", study_ref=job.study_ref, code=failure[0], attempt=attempts)
+            if permanent or attempts >= self._settings.analysis.attempts:
+                fail_job(self._store, job_id, *failure, self._clock.now())
+                log().error("study-failed", study_ref=job.study_ref, code=failure[0], attempts=attempts)
+                return
+
+    def _analyse(self, job: Job) -> tuple[str, list[ResultObject]]:
+        folder = result_folder(self._store, job.study_instance_uid, job.revision)
+        # A folder appears whole or not at all: one that an earlier start left is the result.
+        if not folder.exists():
+            _make_room(folder)
+            self._analyst.ask(
+                {
+                    "paths": [str(path) for path in job.paths],
+                    "output_folder": str(folder),
+                    "composed_at": job.composed_at,
+                    "result_number": job.result_number,
+                    "predecessor": asdict(job.predecessor) if job.predecessor else None,
+                    "warnings": list(job.warnings),
+                }
+            )
+        crash_point("analysis-written")
+        return _read_result(folder)
+
+    def _commit(self, job: Job, status: str, objects: list[ResultObject], seconds: float) -> None:
+        crash_point("result-before-commit")
+        names = [one.name for one in self._settings.delivery.destinations]
+        finish_job(self._store, job.job_id, status, objects, names, self._clock.now())
+        crash_point("result-committed")
+        for _, wake in self._deliverers:
+            wake.set()
+        log().info(
+            "study-analysed",
+            study_ref=job.study_ref,
+            revision=job.revision,
+            status=status,
+            objects=len(objects),
+            seconds=round(seconds, 3),
+        )
+        crash_point("job-finished")
+
+
+def _make_room(folder: Path) -> None:
+    """Make the study's folder, without what a killed analysis may have left half written in it."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.parent.iterdir():
+        if not left.name.isdigit():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _read_result(folder: Path) -> tuple[str, list[ResultObject]]:
+    """Status and objects of a written result; a folder that is not what it says is removed and refused."""
+    try:
+        facts = json.loads((folder / "result.json").read_text())
+        objects = [
+            ResultObject(
+                **{
+                    name: str(one[name])
+                    for name in (
+                        *("file", "kind", "sop_class_uid", "sop_instance_uid", "series_instance_uid"),
+                        "sha256",
+                    )
+                }
+            )
+            for one in facts["objects"]
+        ]
+        for one in objects:
+            if hashlib.sha256((folder / one.file).read_bytes()).hexdigest() != one.sha256:
+                raise ValueError
+        return str(facts["status"]), objects
+    except (OSError, ValueError, KeyError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise AnalysisError("The written result is not whole; it is made again.") from error
+
+
+def _lock(folder: Path, stop: threading.Event) -> int:
+    """Be the only worker of a state folder; the kernel lets go of it when this process ends."""
+    handle = os.open(folder / "worker.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    waited = 0.0
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if waited >= _LOCK_SECONDS or stop.is_set():
+                os.close(handle)
+                raise StoreError(
+                    f"another worker runs on the state folder {folder}: stop it, or give this one its own"
+                ) from None
+            stop.wait(0.1)  # a predecessor may be ending
+            waited += 0.1
+
+
+def main(settings: Settings | None = None) -> int:
+    """Run the worker until it is told to stop; answers the exit status.
+
+    Parameters
+    ----------
+    settings : given by the command line; without them the process reads its own arguments and settings.
+    """
+    try:
+        if settings is None:
+            start = start_process("worker")
+            return _serve(start.settings, start.analyser, stop_on_signals(supervised=is_supervised()))
+        os.umask(0o077)
+        configure_logs("worker", settings.log_level)
+        return _serve(settings, DEFAULT_ANALYSER, stop_on_signals(supervised=False))
+    except BusmapError as error:
+        log().error("worker-cannot-start", code=error.code, remedy=str(error))
+        return error.exit_status
+    except OSError as error:
+        log().error("worker-cannot-start", error=type(error).__name__, remedy=error.strerror)
+        return 1
+
+
+def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
+    store = open_store(settings.state_folder)
+    lock = _lock(settings.state_folder, stop)
+    jobs = DbosJobs(settings.state_folder / "dbos.sqlite", settings.assembly.poll_seconds / 2)
+    worker = Worker(settings, store, jobs, Analyst(settings, analyser), SystemClock())
+    try:
+        worker.run(stop)
+    finally:
+        remove_runtime_file(settings.state_folder / WORKER_FILE)
+        os.close(lock)
+    log().info("worker-stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

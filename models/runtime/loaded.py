@@ -1,0 +1,63 @@
+"""All models of a process, loaded once and handed in.
+
+Promises: nothing is loaded that fails its check; what is loaded says what it is, for the report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.runtime.bundle import SHIPPED, Bundle, read_bundle
+from models.runtime.calibration import load_calibration
+from models.runtime.components import ComponentRule
+from models.runtime.diagnosis import DiagnosisModel, Judgement, OperatingPoints
+from models.runtime.engine import EngineIdentity
+from models.runtime.gate import load_gate
+from models.runtime.lesion import LesionModel
+from models.runtime.onnx_runtime import OnnxRuntimeEngine
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that analyse a study, and what names them in a report."""
+
+    lesion: LesionModel
+    diagnosis: DiagnosisModel
+    judgement: Judgement
+    bundles: tuple[Bundle, ...]
+
+    @property
+    def engine(self) -> EngineIdentity:
+        """The engine that runs them."""
+        return self.lesion.engine.identity
+
+
+def load_models(folder: Path | None = None, threads: int = 2) -> Models:
+    """Load the bundles of `folder`, or those that ship, into engines of `threads` threads.
+
+    Raises
+    ------
+    ModelError
+        A bundle is missing, changed or cannot be loaded.
+    """
+    root = folder or SHIPPED
+    lesion, diagnosis = (read_bundle(root / f"breast_us_{name}") for name in ("lesion", "diagnosis"))
+    return Models(
+        lesion=LesionModel(
+            OnnxRuntimeEngine(lesion.weights, threads),
+            int(lesion.fact("side")),
+            ComponentRule(**lesion.fact("rule")),
+            load_gate(lesion.folder / "models" / "gate.npz"),
+        ),
+        diagnosis=DiagnosisModel(
+            OnnxRuntimeEngine(diagnosis.weights, threads),
+            int(diagnosis.fact("side")),
+            float(diagnosis.fact("context_factor")),
+        ),
+        judgement=Judgement(
+            load_calibration(diagnosis.folder / "models" / "calibration.json"),
+            OperatingPoints(**diagnosis.fact("operating_points")),
+        ),
+        bundles=(lesion, diagnosis),
+    )

@@ -1,0 +1,163 @@
+"""Secondary captures: what the radiologist sees in any viewer. One summary, and one a lesion.
+
+Promises: the picture of a lesion is its source region at original scale with untouched pixels under the
+outline; text stands beside the anatomy, never on it; every capture says what it is and that it is not
+verified. Source: PS3.3 A.8.1; layout as radiologists expect it of AI results.
+"""
+
+from __future__ import annotations
+
+import highdicom
+import numpy as np
+from pydicom.dataset import Dataset
+
+from operators.assess_lesions import CATEGORIES
+from operators.findings import Lesion, StudyResult
+from operators.report import wording
+from operators.report.canvas import LARGE, RGB, Canvas, shrunk
+from operators.report.composed import ComposedObject, ObjectKind, ReportContext
+from operators.report.document import contributing_equipment, finish, reference_item, serial_number
+from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
+from operators.study import Instance
+
+SERIES_NUMBER = 9002
+_PANEL_WIDTH, _MARGIN = 360, 16
+_SUMMARY_SIZE = (1024, 768)
+_THUMBNAIL = (310, 240)
+_MAXIMUM_LINES = 12
+
+
+def compose_captures(result: StudyResult, context: ReportContext, key: str) -> list[ComposedObject]:
+    """The captures of a study: the summary first. `key` is the result's (uids.result_key)."""
+    captures = []
+    if context.summary_capture == "always" or result.lesions:
+        picture = draw_summary(result, context)
+        instances = list(
+            {frame.instance.sop_instance_uid: frame.instance for frame in result.frames}.values()
+        )
+        captures.append(
+            _object(ObjectKind.SUMMARY_CAPTURE, picture, result, context, key, 1, instances, None)
+        )
+    for lesion in result.lesions[: context.maximum_lesion_captures]:
+        picture = draw_lesion(lesion, result, context)
+        sources = [lesion.key_view.frame.instance]
+        number = lesion.number + 1
+        captures.append(
+            _object(ObjectKind.LESION_CAPTURE, picture, result, context, key, number, sources, lesion)
+        )
+    return captures
+
+
+def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> RGB:
+    """Picture of one lesion on its source region, uint8 (height, width, 3)."""
+    view = lesion.key_view
+    region, grey = view.frame.region, view.frame.grey
+    canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, 560))
+    canvas.paste_grey(grey, 0, 0)
+    corner = np.array([region.min_x0, region.min_y0], np.float32)
+    canvas.outline(view.outline - corner, f"L{lesion.number}")
+    x, y, width = region.columns + _MARGIN, _MARGIN, _PANEL_WIDTH - 2 * _MARGIN
+    given = lesion.assessment
+    y = canvas.text(wording.NOT_VERIFIED, x, y, width, size=LARGE)
+    y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
+    y = canvas.text(f"L{lesion.number}: {wording.SIDES[lesion.laterality]}", x, y, width, size=LARGE)
+    y = canvas.text(wording.size_text(view.measurement), x, y, width) + 10
+    y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width) + 14
+    values = (given.probability_low, given.probability, given.probability_high)
+    marked = CATEGORIES.index(given.category) if given.category else None
+    y = canvas.scale(CATEGORIES, values, marked, (x, y))
+    y = canvas.text(f"{wording.CATEGORY_NAME} {wording.category_text(given.category)}", x, y, width)
+    y = canvas.text(wording.threshold_text(given), x, y, width, quiet=True) + 10
+    for line in (
+        wording.source_text(lesion),
+        wording.number_text(context),
+        wording.models_text(result.models),
+    ):
+        y = canvas.text(line, x, y, width, quiet=True)
+    return canvas.pixels
+
+
+def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
+    """Overview of the study on one picture, uint8 (768, 1024, 3)."""
+    canvas = Canvas(*_SUMMARY_SIZE)
+    x, y, width = 24, 20, _SUMMARY_SIZE[0] - 48
+    y = canvas.text(f"{wording.NOT_VERIFIED}. Breast ultrasound", x, y, width, size=LARGE)
+    y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
+    y = canvas.text(wording.headline(result), x, y, width, size=LARGE)
+    for lesion in result.lesions[:6]:
+        y = canvas.text(wording.lesion_text(lesion), x, y, width)
+    if len(result.lesions) > 6:
+        y = canvas.text(f"and {len(result.lesions) - 6} more in the report", x, y, width)
+    y += 10
+    if result.lesions:
+        _thumbnails(canvas, result, x, y)
+        y += _THUMBNAIL[1] + 12
+    lines = [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
+    lines += [f"Note: {warning}" for warning in result.warnings]
+    for line in lines[:_MAXIMUM_LINES]:
+        if y > _SUMMARY_SIZE[1] - 110:
+            break
+        y = canvas.text(line, x, y, width, quiet=True)
+    y = _SUMMARY_SIZE[1] - 64
+    y = canvas.text(wording.number_text(context), x, y, width, quiet=True)
+    canvas.text(wording.models_text(result.models), x, y, width, quiet=True)
+    return canvas.pixels
+
+
+def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> None:
+    for lesion in result.lesions[:3]:
+        view = lesion.key_view
+        small, scale = shrunk(view.frame.grey, *_THUMBNAIL)
+        canvas.paste_grey(small, x, y)
+        corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
+        canvas.outline((view.outline - corner) * scale + np.array([x, y], np.float32), f"L{lesion.number}")
+        x += _THUMBNAIL[0] + 16
+
+
+def _object(
+    kind: ObjectKind,
+    picture: RGB,
+    result: StudyResult,
+    context: ReportContext,
+    key: str,
+    number: int,
+    sources: list[Instance],
+    lesion: Lesion | None,
+) -> ComposedObject:
+    """A picture as Secondary Capture Image, with the image it was made from."""
+    dataset: Dataset = highdicom.sc.SCImage.from_ref_dataset(
+        ref_dataset=result.study.header,
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),
+        series_instance_uid=derive_uid("capture-series", key),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derive_uid("capture", context.capture_modality, str(number), key),
+        instance_number=number,
+        manufacturer=MANUFACTURER,
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=VERSION,
+        device_serial_number=serial_number(result),
+        contributing_equipment=[contributing_equipment(context, result)],
+    )
+    dataset.Modality = context.capture_modality
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    dataset.PatientOrientation = None  # a picture with a text panel has none
+    dataset.BodyPartExamined = "BREAST"
+    dataset.Laterality = (lesion.laterality if lesion else None) or ""
+    dataset.BurnedInAnnotation = "NO" if _cropped(sources) else "YES"
+    dataset.DerivationDescription = "Drawn by busmap: outlines and text of an AI result that is not verified"
+    dataset.SourceImageSequence = [reference_item(one.sop_class_uid, one.sop_instance_uid) for one in sources]
+    if any(str(one.header.get("LossyImageCompression") or "") == "01" for one in sources):
+        dataset.LossyImageCompression = "01"
+    finish(dataset, result, context, f"AI breast US captures (busmap {VERSION})")
+    return ComposedObject(kind, dataset)
+
+
+def _cropped(sources: list[Instance]) -> bool:
+    """Whether the scanner itself says where tissue is, so that its text strip is known to be cut off."""
+    return all("SequenceOfUltrasoundRegions" in one.header for one in sources)

@@ -1,0 +1,61 @@
+"""The codes of the report that no dictionary of pydicom or highdicom names.
+
+Sources: PS3.16 (CID 244, 6018, 6022, 6047) and busmap's own scheme 99BUSMAP, which every document that
+uses it identifies.
+"""
+
+from __future__ import annotations
+
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from operators.report.uids import PRIVATE_SCHEME
+from operators.report.wording import CATEGORY_NAME
+
+BREAST = Code("76752008", "SCT", "Breast")
+SIDES = {"L": Code("7771000", "SCT", "Left"), "R": Code("24028007", "SCT", "Right")}
+ULTRASOUND_OF_BREAST = Code("47079000", "SCT", "Ultrasonography of breast")
+MASS = Code("4147007", "SCT", "Mass")
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+AREA = Code("42798000", "SCT", "Area")
+PROBABILITY = Code("111047", "DCM", "Probability of cancer")
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+YES, NO = Code("373066001", "SCT", "Yes"), Code("373067005", "SCT", "No")
+COMMENT = Code("121106", "DCM", "Comment")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+
+# CID 6047: (something was set aside, something was found) or nothing could be analysed.
+WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
+WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+PARTLY_WITHOUT_FINDINGS = Code("111243", "DCM", "Not all algorithms succeeded; without findings")
+PARTLY_WITH_FINDINGS = Code("111244", "DCM", "Not all algorithms succeeded; with findings")
+NOT_ANALYSED = Code("111245", "DCM", "No algorithms succeeded; without findings")
+
+PROBABILITY_LOW = Code("PROBLOW", PRIVATE_SCHEME, "Probability of cancer, lower bound (Venn-Abers)")
+PROBABILITY_HIGH = Code("PROBHIGH", PRIVATE_SCHEME, "Probability of cancer, upper bound (Venn-Abers)")
+CATEGORY = Code("CAT", PRIVATE_SCHEME, CATEGORY_NAME)
+SENSITIVE = Code("SENS95", PRIVATE_SCHEME, "At or above the threshold of 95% sensitivity")
+SPECIFIC = Code("SPEC90", PRIVATE_SCHEME, "At or above the threshold of 90% specificity")
+
+MILLIMETRE, SQUARE_MILLIMETRE = Code("mm", "UCUM", "millimeter"), Code("mm2", "UCUM", "square millimeter")
+PERCENT = Code("%", "UCUM", "percent")
+
+
+def category_value(category: str | None) -> CodedConcept:
+    """The code of a BI-RADS-aligned category; `CATNONE` where the interval supports none."""
+    if category is None:
+        return CodedConcept("CATNONE", PRIVATE_SCHEME, "No category: the interval is too wide")
+    return CodedConcept(f"CAT{category}", PRIVATE_SCHEME, f"BI-RADS-aligned category {category}")
+
+
+def scheme_identification() -> Dataset:
+    """The item that says whose scheme 99BUSMAP is (PS3.3 C.12.1.1.8)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = PRIVATE_SCHEME
+    item.CodingSchemeName = "busmap codes"
+    item.CodingSchemeResponsibleOrganization = "The busmap project"
+    return item

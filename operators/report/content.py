@@ -1,0 +1,212 @@
+"""The content tree of the report: TID 1500 with one TID 1410 group a lesion and image.
+
+Promises: the same lesion carries one tracking UID in all of its groups; a value that cannot be computed is
+left out, never guessed; a study without lesion or without a usable frame gets a tree that says so.
+Source: PS3.16 TID 1500, 1410, 1411, 300, 4019, 1004.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    ContainerContentItem,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    GraphicTypeValues,
+    ImageRegion,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from operators.findings import Lesion, LesionView, ModelIdentity, StudyResult
+from operators.report import codes as own
+from operators.report.composed import ReportContext
+from operators.report.document import serial_number
+from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
+from operators.report.wording import (
+    NOT_VERIFIED,
+    RESEARCH_USE,
+    Status,
+    aside_lines,
+    headline,
+    incomplete,
+    lesion_text,
+    number_text,
+    status_of,
+)
+
+# highdicom knows the retired ultrasound classes as no image storage: they stand in regions and evidence.
+_RETIRED = frozenset({"1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3"})
+
+
+def measurement_report(result: StudyResult, context: ReportContext, key: str) -> MeasurementReport:
+    """The whole tree. `key` is the result's (uids.result_key)."""
+    groups = [
+        _lesion_group(lesion, view, result, key) for lesion in result.lesions for view in key_views(lesion)
+    ]
+    instances = [one.header for one in result.study.instances if one.sop_class_uid not in _RETIRED]
+    report = MeasurementReport(
+        observation_context=_observer(result),
+        procedure_reported=own.ULTRASOUND_OF_BREAST,
+        imaging_measurements=[_summary_group(result, key), *groups],
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=instances or None,
+    )
+    report[0].ContentSequence.append(_remarks(result, context))
+    return report
+
+
+def key_views(lesion: Lesion) -> tuple[LesionView, ...]:
+    """The best seen view of the lesion on each image, in reading order."""
+    by_image = itertools.groupby(lesion.views, key=lambda view: view.frame.instance.sop_instance_uid)
+    return tuple(max(views, key=lambda view: view.detection_score) for _, views in by_image)
+
+
+def _observer(result: StudyResult) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=derive_uid("device", VERSION, serial_number(result)),
+        name=MODEL_NAME,
+        manufacturer_name=MANUFACTURER,
+        model_name=MODEL_NAME,
+        serial_number=serial_number(result),
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DCM.Device, observer_identifying_attributes=device
+        )
+    )
+
+
+def _summary_group(result: StudyResult, key: str) -> MeasurementsAndQualitativeEvaluations:
+    """What was done, coded: TID 1501 on the images analysed."""
+    analysed = {frame.instance.sop_instance_uid: frame.instance for frame in result.frames}
+    sources = [
+        SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
+        for one in analysed.values()
+        if one.sop_class_uid not in _RETIRED
+    ]
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=derive_uid("summary", key), identifier="Summary"),
+        qualitative_evaluations=[QualitativeEvaluation(own.SUMMARY, _summary_code(result))],
+        algorithm_id=_algorithm(result.models, result.settings_digest) if result.models else None,
+        source_images=sources or None,
+    )
+
+
+def _summary_code(result: StudyResult) -> Code:
+    status, partly = status_of(result), incomplete(result)
+    if status is Status.NOTHING_USABLE:
+        return own.NOT_ANALYSED
+    if status is Status.FINDINGS:
+        return own.PARTLY_WITH_FINDINGS if partly else own.WITH_FINDINGS
+    return own.PARTLY_WITHOUT_FINDINGS if partly else own.WITHOUT_FINDINGS
+
+
+def _algorithm(models: Sequence[ModelIdentity], settings_digest: str) -> AlgorithmIdentification:
+    return AlgorithmIdentification(
+        name=MODEL_NAME,
+        version=VERSION,
+        parameters=[
+            *(f"{one.name} {one.version}, SHA-256 {one.sha256}" for one in models),
+            f"engine {models[0].engine}, precision {models[0].precision}",
+            f"settings {settings_digest}",
+        ],
+        manufacturer=MANUFACTURER,
+    )
+
+
+def _lesion_group(
+    lesion: Lesion, view: LesionView, result: StudyResult, key: str
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    frame = view.frame
+    several = frame.instance.number_of_frames > 1
+    closed = np.vstack([view.outline, view.outline[:1]]).astype(np.float64)
+    region = ImageRegion(
+        graphic_type=GraphicTypeValues.POLYLINE,
+        graphic_data=np.round(closed, 2),
+        source_image=SourceImageForRegion(
+            frame.instance.sop_class_uid,
+            frame.instance.sop_instance_uid,
+            [frame.frame_number] if several else None,
+        ),
+    )
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=derive_uid("lesion", key, str(lesion.number)), identifier=f"L{lesion.number}"
+        ),
+        referenced_region=region,
+        finding_type=own.MASS,
+        algorithm_id=_algorithm(result.models, result.settings_digest),
+        finding_sites=[FindingSite(own.BREAST, laterality=own.SIDES.get(lesion.laterality or ""))],
+        measurements=_measurements(lesion, view),
+        qualitative_evaluations=_evaluations(lesion),
+    )
+
+
+def _measurements(lesion: Lesion, view: LesionView) -> list[Measurement]:
+    given = lesion.assessment
+    rows: list[tuple[Code, float, Code]] = [
+        (own.PROBABILITY, given.probability * 100, own.PERCENT),
+        (own.PROBABILITY_LOW, given.probability_low * 100, own.PERCENT),
+        (own.PROBABILITY_HIGH, given.probability_high * 100, own.PERCENT),
+        (own.CERTAINTY, view.detection_score * 100, own.PERCENT),
+    ]
+    if view.measurement is not None:
+        rows += [
+            (own.LONG_AXIS, view.measurement.long_axis_mm, own.MILLIMETRE),
+            (own.SHORT_AXIS, view.measurement.short_axis_mm, own.MILLIMETRE),
+            (own.AREA, view.measurement.area_mm2, own.SQUARE_MILLIMETRE),
+        ]
+    # A tenth is more than the method resolves; DS would carry sixteen digits otherwise.
+    return [Measurement(name, round(value, 1), unit) for name, value, unit in rows]
+
+
+def _evaluations(lesion: Lesion) -> list[QualitativeEvaluation]:
+    given = lesion.assessment
+    return [
+        QualitativeEvaluation(_concept(own.CATEGORY), own.category_value(given.category)),
+        QualitativeEvaluation(
+            _concept(own.SENSITIVE), own.YES if given.above_sensitive_threshold else own.NO
+        ),
+        QualitativeEvaluation(_concept(own.SPECIFIC), own.YES if given.above_specific_threshold else own.NO),
+    ]
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, code.scheme_designator, code.meaning)
+
+
+def _remarks(result: StudyResult, context: ReportContext) -> ContainerContentItem:
+    """In words, for readers whose viewer shows text only: summary, lesions, what was set aside, method."""
+    lines = [
+        f"{NOT_VERIFIED}. {RESEARCH_USE}",
+        f"{number_text(context)}.",
+        headline(result),
+        *(lesion_text(lesion) for lesion in result.lesions),
+        *(f"Set aside: {line}" for line in aside_lines(result.set_aside)),
+        *(f"Note: {warning}" for warning in result.warnings),
+    ]
+    container = ContainerContentItem(
+        own.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
+    )
+    container.ContentSequence = [
+        TextContentItem(own.COMMENT, line, RelationshipTypeValues.CONTAINS) for line in lines
+    ]
+    return container

@@ -1,0 +1,37 @@
+"""Who made a result, and the UIDs it carries.
+
+Promises: UIDs are derived from what the result depends on (PS3.5 B.2, 2.25 and a UUID), so the same study
+with the same models and settings gives the same objects, and a repeated delivery leaves one in the PACS.
+"""
+
+from __future__ import annotations
+
+import uuid
+from importlib.metadata import version
+
+from operators.eligibility import OWN_MANUFACTURER as MANUFACTURER
+from operators.findings import StudyResult
+
+MODEL_NAME = "busmap"
+VERSION = version("busmap")
+PRIVATE_SCHEME = "99BUSMAP"
+_NAMESPACE = uuid.UUID("b2f2c9a4-6a0e-5b1d-9c53-0d8a3f6f7e11")
+
+__all__ = ["MANUFACTURER", "MODEL_NAME", "PRIVATE_SCHEME", "VERSION", "derive_uid", "result_key"]
+
+
+def derive_uid(*parts: str) -> str:
+    """A UID that depends on the parts and on nothing else."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
+
+
+def result_key(result: StudyResult, result_number: int) -> str:
+    """Everything a result depends on, as one text: input bytes, models, engine, settings, its number."""
+    study = result.study
+    inputs = sorted(f"{one.sop_instance_uid}={one.sha256}" for one in study.instances)
+    aside = sorted(
+        f"{one.sop_instance_uid}/{one.frame_number}/{one.file_name}={one.reason}" for one in result.set_aside
+    )
+    models = [f"{one.name}={one.sha256}/{one.engine}/{one.precision}" for one in result.models]
+    parts = (study.study_instance_uid, VERSION, *inputs, *aside, *models, result.settings_digest)
+    return "\n".join((*parts, str(result_number)))

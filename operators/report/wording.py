@@ -1,0 +1,144 @@
+"""What a result says in words, the same in report, capture and page.
+
+Promises: a probability never stands without its interval; a size only where the image is calibrated;
+nothing found, nothing usable and everything set aside are said, with the reason. No patient data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+
+from operators.findings import Assessment, Lesion, Measurement, ModelIdentity, StudyResult
+from operators.report.composed import ReportContext
+from operators.report.uids import VERSION
+from operators.study import Reason, SetAside
+
+NOT_VERIFIED = "AI result, not verified"
+RESEARCH_USE = "Research use. Not a cleared device, not for diagnosis."
+CATEGORY_NAME = "BI-RADS-aligned category (AI)"
+SIDES = {"L": "left breast", "R": "right breast", None: "side not stated"}
+# What is set aside for its kind and says nothing of the quality of a study: not worth a warning.
+_EXPECTED = frozenset({Reason.NOT_AN_IMAGE, Reason.OWN_RESULT, Reason.FRAME_LIMIT, Reason.OTHER_STUDY})
+
+
+class Status(StrEnum):
+    """What came of a study."""
+
+    FINDINGS = "findings"
+    NO_FINDINGS = "no-findings"
+    NOTHING_USABLE = "nothing-usable"
+
+
+def status_of(result: StudyResult) -> Status:
+    """Whether lesions were found, none was, or no frame could be analysed."""
+    if result.lesions:
+        return Status.FINDINGS
+    return Status.NO_FINDINGS if result.frames else Status.NOTHING_USABLE
+
+
+def incomplete(result: StudyResult) -> bool:
+    """Whether something that may have shown a lesion was set aside."""
+    return any(one.reason not in _EXPECTED for one in result.set_aside)
+
+
+def headline(result: StudyResult) -> str:
+    """One sentence for the top of report and capture."""
+    status = status_of(result)
+    if status is Status.NOTHING_USABLE:
+        return "No usable B-mode frame: nothing was analysed."
+    images = len({frame.instance.sop_instance_uid for frame in result.frames})
+    frames = len(result.frames)
+    looked = f"{frames} frame{'s' * (frames != 1)} of {images} image{'s' * (images != 1)}"
+    if status is Status.NO_FINDINGS:
+        return f"No lesion found on {looked}. This does not exclude one."
+    count = len(result.lesions)
+    return f"{count} lesion{'s' * (count != 1)} found on {looked}."
+
+
+def percent(probability: float) -> str:
+    """A probability in percent, without claiming certainty at either end."""
+    value = probability * 100
+    if value < 1:
+        return "<1%"
+    return ">99%" if value > 99 else f"{value:.0f}%"
+
+
+def probability_text(assessment: Assessment) -> str:
+    """Probability with its interval: `62% (48% to 71%)`."""
+    low, high = percent(assessment.probability_low), percent(assessment.probability_high)
+    return f"{percent(assessment.probability)} ({low} to {high})"
+
+
+def size_text(measurement: Measurement | None) -> str:
+    """Long and short axis in millimetres, or why there are none."""
+    if measurement is None:
+        return "no size: image not calibrated"
+    return f"{measurement.long_axis_mm:.1f} x {measurement.short_axis_mm:.1f} mm"
+
+
+def largest(lesion: Lesion) -> Measurement | None:
+    """The measurement with the longest axis over all views; None where no view is calibrated."""
+    sizes = [view.measurement for view in lesion.views if view.measurement is not None]
+    return max(sizes, key=lambda size: size.long_axis_mm, default=None)
+
+
+def category_text(category: str | None) -> str:
+    """The category, or that there is none."""
+    return category if category is not None else "none: the interval is too wide"
+
+
+def threshold_text(assessment: Assessment) -> str:
+    """On which side of the two frozen thresholds the lesion lies."""
+    if assessment.above_specific_threshold:
+        return "above both thresholds (95% sensitivity, 90% specificity)"
+    if assessment.above_sensitive_threshold:
+        return "above the threshold of 95% sensitivity, below that of 90% specificity"
+    return "below the threshold of 95% sensitivity"
+
+
+def lesion_text(lesion: Lesion) -> str:
+    """One lesion in one line."""
+    views = len({view.frame.instance.sop_instance_uid for view in lesion.views})
+    return (
+        f"L{lesion.number}, {SIDES[lesion.laterality]}, on {views} image{'s' * (views != 1)}: "
+        f"probability of malignancy {probability_text(lesion.assessment)}; {CATEGORY_NAME} "
+        f"{category_text(lesion.assessment.category)}; {size_text(largest(lesion))}."
+    )
+
+
+def aside_lines(set_aside: Sequence[SetAside]) -> list[str]:
+    """One line for each different reason, with how many objects or frames it concerns, most first."""
+    counted = Counter((one.reason, one.detail) for one in set_aside)
+    return [
+        f"{count} x {detail}" if count > 1 else detail
+        for (_, detail), count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def models_text(models: Sequence[ModelIdentity]) -> str:
+    """Name, version, digest and engine of the models."""
+    named = ", ".join(f"{one.name} {one.version} ({one.sha256[:8]})" for one in models)
+    engine = f" on {models[0].engine} {models[0].precision}" if models else ""
+    return f"busmap {VERSION}: {named}{engine}"
+
+
+def number_text(context: ReportContext) -> str:
+    """Which result of the study this is, and what it replaces."""
+    text = f"Result {context.result_number}, {context.composed_at:%Y-%m-%d %H:%M}"
+    if context.predecessor is None:
+        return text
+    return f"{text}, replaces result {context.predecessor.result_number}"
+
+
+def source_text(lesion: Lesion) -> str:
+    """Where the picture of a lesion comes from: series, image and frame number."""
+    frame = lesion.key_view.frame
+    header = frame.instance.header
+    series, image = (header.get(keyword) for keyword in ("SeriesNumber", "InstanceNumber"))
+    parts = [f"series {series}"] if series not in (None, "") else []
+    parts += [f"image {image}"] if image not in (None, "") else []
+    if frame.instance.number_of_frames > 1:
+        parts.append(f"frame {frame.frame_number}")
+    return "Source: " + (", ".join(parts) or "the only image")

@@ -1,0 +1,214 @@
+"""A node of real processes, a PACS and a scanner on loopback, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+
+from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
+from app.node.receive import STORAGE_CLASSES
+from app.settings import Settings
+from tests.operators import made_files
+
+LIMIT_SECONDS = 60.0
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+def wait_for(what: Callable[[], Any], limit: float = LIMIT_SECONDS) -> Any:
+    """The first true answer of `what`; fails after `limit` seconds."""
+    until = time.monotonic() + limit
+    pause = threading.Event()
+    while not (found := what()):
+        assert time.monotonic() < until, f"not within {limit} s"
+        pause.wait(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Pacs:
+    """A storage SCP that remembers every object by UID, with a digest of each version it was sent.
+
+    `answers` maps an SOP class to a status; `forward_to` sends everything back whence it came.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.received: dict[str, list[str]] = {}
+        self.order: list[Dataset] = []
+        self.answers: dict[str, int] = {}
+        self.port = port or free_port()
+        self.classes: tuple[str, ...] = STORAGE_CLASSES
+        self._server: Any = None
+        self._lock = threading.Lock()
+
+    def start(self) -> Pacs:
+        entity = AE("PACS")
+        for sop_class in self.classes:
+            entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
+        self._server = entity.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        return self
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _store(self, event: Any) -> int:
+        uid, sop_class = str(event.request.AffectedSOPInstanceUID), str(event.request.AffectedSOPClassUID)
+        status = self.answers.get(sop_class, 0)
+        if status in (0, 0x0111) or 0xB000 <= status <= 0xBFFF:
+            digest = hashlib.sha256(event.encoded_dataset(include_meta=False)).hexdigest()
+            data = event.dataset
+            data.file_meta = event.file_meta
+            with self._lock:
+                self.received.setdefault(uid, []).append(digest)
+                self.order.append(data)
+        return status
+
+
+class Node:
+    """Gateway and worker as the supervisor starts them, but each on its own so that tests can kill them."""
+
+    def __init__(self, folder: Path, pacs: Iterable[Pacs] = (), **sections: dict[str, Any]) -> None:
+        self.folder = folder
+        self.log_path = folder.parent / f"{folder.name}.log"
+        given: dict[str, Any] = {
+            "gateway": {"port": 0, "host": "127.0.0.1", "minimum_free_disk_mib": 1},
+            "assembly": {"quiet_period_seconds": 0.4, "poll_seconds": 0.05},
+            "delivery": {
+                "destinations": [
+                    {"name": f"pacs{index}", "ae_title": "PACS", "host": "127.0.0.1", "port": one.port}
+                    for index, one in enumerate(pacs)
+                ],
+                "retry_minimum_seconds": 0.2,
+                "retry_maximum_seconds": 0.5,
+                "network_timeout_seconds": 10,
+            },
+        }
+        for name, values in sections.items():
+            given[name] = {**given.get(name, {}), **values}
+        self.settings = Settings(state_folder=folder, **given)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str, crash_at: str | None = None, analyser: str = "tests.node.analyser") -> None:
+        for name in names or ("gateway", "worker"):
+            environment = {key: value for key, value in os.environ.items() if key != "BUSMAP_CRASH_AT"}
+            if crash_at:
+                environment["BUSMAP_CRASH_AT"] = crash_at
+            with self.log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", f"app.node.{name}", "--supervised", "--analyser", analyser],
+                    stdin=subprocess.PIPE,
+                    stderr=log,
+                    env=environment,
+                    cwd=Path(__file__).parents[2],
+                )
+            assert process.stdin is not None
+            process.stdin.write(self.settings.model_dump_json().encode() + b"\n")
+            process.stdin.flush()
+            self.processes[name] = process
+
+    def kill(self, *names: str) -> None:
+        for name in names:
+            self.processes[name].kill()
+        self.ended(*names)
+
+    def ended(self, *names: str) -> None:
+        """Wait for processes to end, and let go of them."""
+        for name in names:
+            process = self.processes.pop(name)
+            process.wait(LIMIT_SECONDS)
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        self.ended(*list(self.processes))
+
+    def runtime(self, name: str) -> dict[str, Any] | None:
+        """The runtime file of the process now running under this name."""
+        facts = read_runtime_file(self.folder / (GATEWAY_FILE if name == "gateway" else WORKER_FILE))
+        process = self.processes.get(name)
+        return facts if facts and process and facts["pid"] == process.pid else None
+
+    @property
+    def port(self) -> int:
+        return int(wait_for(lambda: self.runtime("gateway"))["port"])
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.log_lines()]
+
+
+def ultrasound(name: str, study: str = "study", **more: Any) -> Dataset:
+    """A small ultrasound image; the same name is the same image, byte for byte."""
+    seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+    return made_files.image(made_files.speckle(seed=seed), name=f"{study}/{name}", study=study, **more)
+
+
+def report(name: str, study: str = "study", sop_class: str = "1.2.840.10008.5.1.4.1.1.88.33") -> Dataset:
+    """An object of somebody else that is no image to analyse."""
+    made = ultrasound(name, study)
+    made.SOPClassUID, made.Modality = sop_class, "SR"
+    for keyword in ("PixelData", "Rows", "Columns"):
+        if keyword in made:
+            delattr(made, keyword)
+    return made
+
+
+def associate(
+    port: int, objects: Iterable[Dataset] = (), called: str = "BUSMAP", calling: str = "SCANNER"
+) -> Any:
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.add_requested_context(VERIFICATION)
+    for one in objects:
+        entity.add_requested_context(one.SOPClassUID, one.file_meta.TransferSyntaxUID)
+    return entity.associate("127.0.0.1", port, ae_title=called)
+
+
+def send(port: int, *objects: Dataset) -> list[int | None]:
+    """Send over one association; the statuses, None where no answer came."""
+    association = associate(port, objects)
+    statuses: list[int | None] = []
+    for one in objects:
+        if not association.is_established:
+            statuses.append(None)
+            continue
+        response = association.send_c_store(one)
+        statuses.append(int(response.Status) if "Status" in response else None)
+    if association.is_established:
+        association.release()
+    return statuses
+
+
+def echo(port: int) -> int | None:
+    """The status of a C-ECHO, None where none could be had."""
+    association = associate(port)
+    if not association.is_established:
+        return None
+    status = association.send_c_echo()
+    association.release()
+    return int(status.Status) if "Status" in status else None

@@ -1,0 +1,153 @@
+"""`busmap validate`: figures with intervals, from prediction files or from a data set's published layout.
+
+Promises: prints a table, writes an HTML report and the figures as JSON where `--out` says; an error is one
+line with cause and remedy and a true exit status. Refuses to choose a threshold: they are frozen before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from models.data.record import DataError
+from models.runtime.bundle import SHIPPED, read_bundle
+from models.runtime.engine import ModelError
+from validation.datasets import DataSet, predict_images, records_of, write_rows
+from validation.figures import Judgement, Thresholds, judge
+from validation.predictions import PredictedImage, PredictionError, read_predictions
+from validation.report import RESEARCH_USE, Run, rows_of, write_report
+from validation.statistics.roc import RESAMPLES
+
+app = typer.Typer(no_args_is_help=True, help="Figures with intervals from predictions or public data sets.")
+
+_OUTPUT_STATUS = 4
+Out = Annotated[Path | None, typer.Option(help="Folder for report.html and figures.json.")]
+Resamples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of patients.")]
+Seed = Annotated[int, typer.Option(help="Seed of the bootstrap: the same seed, the same intervals.")]
+Bundles = Annotated[Path | None, typer.Option(help="Folder of model bundles (default: those that ship).")]
+Sensitive = Annotated[
+    float | None,
+    typer.Option(help="Frozen sensitive threshold: a patient's mean logit (default: the bundle's)."),
+]
+Specific = Annotated[
+    float | None,
+    typer.Option(help="Frozen specific threshold: a patient's mean logit (default: the bundle's)."),
+]
+
+
+@app.command()
+def predictions(
+    files: Annotated[list[Path], typer.Argument(help="Prediction files (parquet), each judged by itself.")],
+    out: Out = None,
+    threshold_sensitive: Sensitive = None,
+    threshold_specific: Specific = None,
+    bundles: Bundles = None,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """Judge prediction files: AUC, Dice, operating points, calibration, by patient and by device."""
+    with _border():
+        thresholds = _thresholds(threshold_sensitive, threshold_specific, bundles)
+        loaded = [(path.stem, read_predictions(path)) for path in files]
+        _judge_and_show(loaded, thresholds, out, resamples, seed)
+
+
+@app.command()
+def dataset(
+    name: Annotated[DataSet, typer.Argument(help="busbra (fold 5 only) or breast.")],
+    root: Annotated[Path, typer.Argument(help="Folder in which the data set was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions, report.html and figures.json.")],
+    bundles: Bundles = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """Run the shipped models on a public data set and judge what they say, at their frozen thresholds."""
+    with _border():
+        from models.runtime.loaded import load_models  # an engine: not needed to judge finished files
+
+        records = records_of(name, root)
+        models = load_models(bundles, threads)
+        rows = list(predict_images(track(records, f"{name} {len(records)} images"), models))
+        write_rows(rows, out / f"{name}.parquet")
+        points = models.judgement.points
+        thresholds = Thresholds(points.sensitive_logit, points.specific_logit)
+        _judge_and_show([(str(name), tuple(rows))], thresholds, out, resamples, seed)
+
+
+def _judge_and_show(
+    loaded: Sequence[tuple[str, Sequence[PredictedImage]]],
+    thresholds: Thresholds | None,
+    out: Path | None,
+    resamples: int,
+    seed: int,
+) -> None:
+    console = Console()
+    judged = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("resampling patients", total=len(loaded))
+        for name, rows in loaded:
+            judged.append((judge(name, rows, thresholds, resamples=resamples, seed=seed), rows))
+            progress.advance(task)
+    for judgement, _ in judged:
+        console.print(_table(judgement))
+        for note in judgement.everything.notes:
+            console.print(f"Note: {note}")
+    if thresholds is None:
+        console.print(
+            "No operating points: give --threshold-sensitive and --threshold-specific, or --bundles"
+        )
+    if out is not None:
+        report, _ = write_report(Run(judged, thresholds, resamples, seed), out)
+        console.print(f"Report: {report}", soft_wrap=True)
+    console.print(f"{RESEARCH_USE}.")
+
+
+def _table(judgement: Judgement) -> Table:
+    table = Table("figure", "all images", "found images only", title=judgement.name)
+    beside = dict(rows_of(judgement.found_only)) if judgement.found_only else {}
+    for name, shown in rows_of(judgement.everything):
+        table.add_row(name, shown, beside.get(name, "-"))
+    for device, figures in judgement.devices.items():
+        by_name = dict(rows_of(figures))
+        small = " (n too small)" if figures.notes else ""
+        table.add_row(f"AUC, {device}", by_name["AUC (DeLong, logit scale)"] + small, "")
+        table.add_row(f"Dice, {device}", by_name["Dice"], "")
+    return table
+
+
+def _thresholds(sensitive: float | None, specific: float | None, bundles: Path | None) -> Thresholds | None:
+    """Those given, else the bundle's, else none."""
+    if sensitive is not None and specific is not None:
+        return Thresholds(sensitive, specific)
+    if sensitive is not None or specific is not None:
+        raise typer.BadParameter("give --threshold-sensitive and --threshold-specific together")
+    folder = (bundles or SHIPPED) / "breast_us_diagnosis"
+    if bundles is None and not folder.is_dir():
+        return None
+    points = read_bundle(folder).fact("operating_points")
+    return Thresholds(float(points["sensitive_logit"]), float(points["specific_logit"]))
+
+
+@contextmanager
+def _border() -> Iterator[None]:
+    """Errors made on purpose end as one line and their own exit status."""
+    try:
+        yield
+    except (PredictionError, DataError, ModelError) as error:
+        typer.echo(f"busmap validate: {error}", err=True)
+        raise typer.Exit(error.exit_status) from None
+    except OSError as error:
+        typer.echo(
+            f"busmap validate: {error.filename or 'a file'} cannot be written or read "
+            f"({error.strerror}): give another folder with --out",
+            err=True,
+        )
+        raise typer.Exit(_OUTPUT_STATUS) from None
