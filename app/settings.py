@@ -59,9 +59,9 @@ class GatewaySettings(_Section):
     network_timeout_seconds: float = Field(
         60, gt=0, description="silence after which an association is aborted"
     )
-    maximum_instance_mib: int = Field(1024, ge=1, description="largest instance accepted, MiB")
+    maximum_instance_mib: int = Field(1024, ge=1, description="largest instance accepted")
     minimum_free_disk_mib: int = Field(
-        1024, ge=0, description="free space under which storing answers 0xA700, MiB"
+        1024, ge=0, description="free space under which storing answers 0xA700"
     )
 
     _check_title = field_validator("ae_title")(_ae_title)
@@ -93,7 +93,7 @@ class AnalysisSettings(_Section):
         300, gt=0, description="time after which the analysis of a study is stopped"
     )
     memory_limit_mib: int = Field(
-        4096, ge=512, description="address space of the analysis process above its start, MiB"
+        4096, ge=512, description="address space of the analysis process above its start"
     )
     attempts: int = Field(3, ge=1, le=10, description="times a study is tried before it is a named failure")
 
@@ -110,7 +110,7 @@ class ReportSettings(_Section):
     )
     maximum_lesion_captures: int = Field(6, ge=0, le=20, description="captures of single lesions at most")
     malignant_prevalence_percent: float = Field(
-        33.0, gt=0, lt=100, description="share of malignant lesions the site expects, percent"
+        33.0, gt=0, lt=100, description="share of malignant lesions the site expects"
     )
 
 

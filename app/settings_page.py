@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -71,12 +71,29 @@ def _shown(value: Any) -> str:
     return "none" if value in (None, "") else str(value)
 
 
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
+
+
 def _type(info: FieldInfo) -> str:
-    text = getattr(info.annotation, "__name__", "") if info.annotation in (int, float, str, bool) else ""
-    text = text or str(info.annotation).replace("typing.", "").replace("app.settings.", "").replace(
-        "pathlib.", ""
-    )
-    return text.replace("|", "or")
+    """The type in a user's words, from the annotation."""
+    return _named(info.annotation)
+
+
+def _named(annotation: Any) -> str:
+    if annotation in _TYPES:
+        return _TYPES[annotation]
+    if get_origin(annotation) is tuple:
+        return f"list of {_named(get_args(annotation)[0])}"
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (
+            "{"
+            + ", ".join(f"{name}: {_named(one.annotation)}" for name, one in annotation.model_fields.items())
+            + "}"
+        )
+    parts = [_named(part) for part in get_args(annotation) if part is not type(None)]
+    return " or ".join(parts) + " or none"
 
 
 def _unit(key: str) -> str:

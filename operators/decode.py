@@ -92,11 +92,6 @@ def decode_frames(
         raise UndecodableError(error.reason, error.detail) from error
 
 
-def decode_frame(path: Path, header: Dataset, frame_number: int) -> Pixels:
-    """Decode one frame (1-based) as `decode_frames` does."""
-    return next(pixels for _, pixels in decode_frames(path, header, (frame_number,)))
-
-
 def _decode_one(
     encoded: bytes, layout: PixelLayout, facts: StreamFacts | None, number: int
 ) -> npt.NDArray[np.unsignedinteger]:
@@ -179,7 +174,9 @@ def _palette_table(header: Dataset, layout: PixelLayout) -> Pixels:
             indices = np.arange(2**layout.bits_stored, dtype=np.uint16)
             table = apply_color_lut(indices.reshape(1, -1), palette)[0]
     except Exception as error:  # descriptors and segments are foreign bytes
-        raise undecodable("The colour palette of the image is missing or damaged.") from error
+        raise undecodable(
+            "The colour palette of the image is missing or damaged; send it again from its source."
+        ) from error
     if table.dtype != np.uint8 and table.max() > 255:  # some writers keep 8-bit entries in 16-bit words
         table = table >> 8
     rgb: Pixels = table[:, :3].astype(np.uint8)

@@ -147,19 +147,20 @@ def _check_layout(layout: PixelLayout, header: Dataset) -> None:
     if layout.rows < 1 or layout.columns < 1 or layout.number_of_frames < 1:
         raise undecodable(
             f"The header declares {layout.columns} x {layout.rows} pixels and "
-            f"{layout.number_of_frames} frames, so no image."
+            f"{layout.number_of_frames} frames, so no image; correct it at its source."
         )
     if layout.rows * layout.columns > MAXIMUM_FRAME_PIXELS:
         raise undecodable(
             f"The header declares {layout.columns} x {layout.rows} pixels a frame, more than any ultrasound "
-            "image has."
+            "image has; correct it at its source."
         )
     if layout.samples_per_pixel not in (1, 3) or layout.bits_allocated not in (8, 16):
         raise undecodable(
             f"{layout.samples_per_pixel} samples a pixel of {layout.bits_allocated} bits are no ultrasound "
-            "image (PS3.3 C.8.5.6.1)."
+            "image (PS3.3 C.8.5.6.1); send it as an ultrasound image."
         )
     if not 1 <= layout.bits_stored <= layout.bits_allocated or header.get("PixelRepresentation"):
         raise undecodable(
-            "Bits Stored or Pixel Representation do not fit an ultrasound image (PS3.3 C.8.5.6.1)."
+            "Bits Stored or Pixel Representation do not fit an ultrasound image (PS3.3 C.8.5.6.1); "
+            "correct it at its source."
         )

@@ -209,13 +209,13 @@ def _file_meta(file: BinaryIO | BoundedFile) -> bytes:
 
 def _why_not_dicom(start: bytes) -> str:
     if not start:
-        return "The file is empty."
+        return "The file is empty; send it again from its source."
     if start[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00"):
         return (
             "The file looks like a bare DICOM data set without preamble and file meta information, so its "
             "encoding is unknown; export it again as a DICOM file (PS3.10)."
         )
-    return "This is not a DICOM file: the mark DICM after the preamble is missing."
+    return "This is not a DICOM file: the mark DICM after the preamble is missing; give DICOM files (PS3.10)."
 
 
 def _meta_transfer_syntax(meta: bytes) -> str:

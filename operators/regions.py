@@ -1,9 +1,9 @@
-"""B-mode regions of an image and their calibration (PS3.3 C.8.5.5), and lengths inside them.
+"""B-mode regions of an image and their calibration (PS3.3 C.8.5.5).
 
 Promises: only regions of tissue (spatial format 2D, data type tissue) in pixels of the image; millimetres
 only from a plausible scale in centimetres; a sentence for whatever was not used. Pure functions of the
 header and, where it names no region, of the pixels.
-Refuses: a scale from Pixel Spacing, which no ultrasound module defines; a length across two regions.
+Refuses: a scale from Pixel Spacing, which no ultrasound module defines.
 """
 
 from __future__ import annotations
@@ -200,31 +200,6 @@ def _pixel_spacing_notes(header: Dataset, regions: tuple[Region, ...]) -> list[s
         if any(abs(one - (other or 0)) > SPACING_TOLERANCE * (other or 1) for one, other in spacing):
             return ["Pixel Spacing contradicts the calibration of the region; the region's is used."]
     return []
-
-
-def length_mm(p: tuple[float, float], q: tuple[float, float], region: Region) -> float | None:
-    """Distance of two points in millimetres; None without calibration or with a point outside.
-
-    Points are (column, row) in pixels of the image, 0.0 at the outer edge of the top left pixel
-    (PS3.3 C.18.6). Both axes have their own scale.
-    """
-    if region.mm_per_pixel_x is None or region.mm_per_pixel_y is None:
-        return None
-    if not (contains(region, p) and contains(region, q)):
-        return None
-    return math.hypot((p[0] - q[0]) * region.mm_per_pixel_x, (p[1] - q[1]) * region.mm_per_pixel_y)
-
-
-def area_mm2(pixels: float, region: Region) -> float | None:
-    """Area of a number of the region's pixels in square millimetres; None without calibration."""
-    if region.mm_per_pixel_x is None or region.mm_per_pixel_y is None:
-        return None
-    return pixels * region.mm_per_pixel_x * region.mm_per_pixel_y
-
-
-def contains(region: Region, point: tuple[float, float]) -> bool:
-    """Whether a point (column, row) lies in the region, its outer edges included."""
-    return region.min_x0 <= point[0] <= region.max_x1 + 1 and region.min_y0 <= point[1] <= region.max_y1 + 1
 
 
 def textured_blocks(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

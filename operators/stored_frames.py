@@ -52,7 +52,7 @@ def find_pixel_data(file: BoundedFile, layout: PixelLayout) -> PixelElement:
     start = file.read(8)
     group, element = (int.from_bytes(start[at : at + 2], order) for at in (0, 2))
     if (group, element) != (0x7FE0, 0x0010):
-        raise undecodable("The object has no Pixel Data.")
+        raise undecodable("The object has no Pixel Data; send the image itself.")
     if layout.transfer_syntax_uid == uid.ImplicitVRLittleEndian:
         return PixelElement("OW", int.from_bytes(start[4:8], "little"))
     return PixelElement(start[4:6].decode("ascii", "replace"), int.from_bytes(file.read(4), order), extended)
@@ -124,9 +124,12 @@ def _encapsulated_frames(
 
 def _next_frame(frames: Iterator[bytes], file: BoundedFile, layout: PixelLayout, found: int) -> bytes:
     try:
-        encoded = next(frames, None)
+        with quiet_pydicom():
+            encoded = next(frames, None)
     except Exception as error:  # offset tables and items are foreign bytes
-        raise undecodable(f"The fragments of frame {found + 1} cannot be put together.") from error
+        raise undecodable(
+            f"The fragments of frame {found + 1} cannot be put together; send the image again."
+        ) from error
     if encoded is None or file.cut_reads:
         raise _cut(layout, found)
     return encoded
@@ -143,7 +146,9 @@ def _check_stream(encoded: bytes, layout: PixelLayout, number: int) -> StreamFac
     if layout.transfer_syntax_uid == uid.RLELossless:
         # A PackBits run makes at most 128 bytes of two (PS3.5 G.3).
         if len(encoded) * 64 < layout.frame_bytes:
-            raise undecodable(f"Frame {number} is too short for the pixels that the header declares.")
+            raise undecodable(
+                f"Frame {number} is too short for the pixels that the header declares; send the image again."
+            )
         return None
     facts = stream_facts(encoded)
     if facts is None:
@@ -153,7 +158,7 @@ def _check_stream(encoded: bytes, layout: PixelLayout, number: int) -> StreamFac
     declared = (layout.columns, layout.rows, layout.samples_per_pixel)
     if (facts.columns, facts.rows, facts.components) != declared:
         raise undecodable(
-            f"Frame {number} is {facts.columns} x {facts.rows} pixels of {facts.components} components, the "
-            f"header says {layout.columns} x {layout.rows} of {layout.samples_per_pixel}."
+            f"Frame {number} is {facts.columns} x {facts.rows} pixels of {facts.components} components, "
+            f"in the header {layout.columns} x {layout.rows} of {layout.samples_per_pixel}; send it again."
         )
     return facts

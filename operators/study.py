@@ -55,7 +55,6 @@ class Reason(StrEnum):
     COLOUR = "colour-overlay"
     NOT_BREAST_ULTRASOUND = "not-breast-ultrasound-by-pixels"
     FRAME_LIMIT = "frame-limit"
-    UNUSABLE_CALIBRATION = "unusable-calibration"
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,7 @@ def _demo(folder: Path, console: Console) -> bool:
                 for study, arrival in zip(studies, arrivals, strict=True)
             ]
     console.print(_table(rows))
-    console.print(
-        "Seconds are from the last image acknowledged to the last result in the PACS, with a quiet"
-    )
+    console.print("Seconds are from the last image acknowledged to the last result in the PACS, with a quiet")
     console.print(f"period of {QUIET_PERIOD_SECONDS} s in them (60 s by default). Pictures and reports:")
     for path in sorted(folder.glob("*.*")):
         console.print(f"  {path}", soft_wrap=True)

@@ -19,6 +19,8 @@ from app.errors import AnalysisError
 from app.logs import log
 from app.settings import Settings
 
+_LOAD_SECONDS = 300.0  # for starting and loading engines; a first start may have to verify models
+
 
 class AnalysisRefused(Exception):
     """The analysis answered with an error. `permanent`: the same input will never do."""
@@ -51,8 +53,8 @@ class Analyst:
         running = self._running
         return running.process.pid if running else None
 
-    def prepare(self) -> list[str]:
-        """Have a process with loaded engines; answers the engines' names.
+    def prepare(self) -> list[str] | None:
+        """Have a process with loaded engines; answers the engines' names, None where it is there already.
 
         Raises
         ------
@@ -63,12 +65,12 @@ class Analyst:
         """
         with self._lock:
             if self._running is not None and self._running.process.poll() is None:
-                return []
+                return None
             self._end()
             if self._stopping:
                 raise AnalysisError("the worker is stopping")
             self._running = _start(self._settings, self._analyser)
-            answer = self._next_answer(self._running)
+            answer = self._next_answer(self._running, _LOAD_SECONDS)
             if not answer["ready"]:
                 self._end()
                 raise AnalysisRefused(answer["code"], answer["message"], permanent=False)
@@ -92,7 +94,9 @@ class Analyst:
             with contextlib.suppress(OSError):  # it died; the missing answer says so below
                 running.process.stdin.write(json.dumps(request).encode() + b"\n")
                 running.process.stdin.flush()
-            answer = self._next_answer(running)
+            answer = self._next_answer(running, self._limit_seconds)
+            if answer.get("last"):
+                self._end()
             if answer["code"] is not None:
                 raise AnalysisRefused(answer["code"], answer["message"], permanent=answer["permanent"])
 
@@ -103,13 +107,13 @@ class Analyst:
         if running is not None:
             running.process.kill()
 
-    def _next_answer(self, running: _Running) -> dict[str, Any]:
+    def _next_answer(self, running: _Running, limit_seconds: float) -> dict[str, Any]:
         try:
-            answer = running.answers.get(timeout=self._limit_seconds)
+            answer = running.answers.get(timeout=limit_seconds)
         except queue.Empty:
             self._end()
             raise AnalysisError(
-                f"The analysis took longer than analysis.timeout_seconds ({self._limit_seconds:g} s) and was "
+                f"The analysis took longer than analysis.timeout_seconds ({limit_seconds:g} s) and was "
                 "stopped: raise that setting, or send fewer images."
             ) from None
         if answer is None:

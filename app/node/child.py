@@ -49,10 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             _analyse(analyser, engines, start.settings, request)
         except MemoryError:
+            # The worker replaces this process: a fresh one has a fresh address space.
             _answer(
-                answers, {"code": "analysis-out-of-memory", "message": _OUT_OF_MEMORY, "permanent": False}
+                answers,
+                {
+                    "code": "analysis-out-of-memory",
+                    "message": _OUT_OF_MEMORY,
+                    "permanent": False,
+                    "last": True,
+                },
             )
-            return 1  # a fresh process gets a fresh address space
         except Exception as error:
             _answer(answers, _failure(error))
         else:

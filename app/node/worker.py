@@ -62,7 +62,6 @@ class Worker:
         self._clock = clock
         self._assembly = Assembly(store, clock, settings.assembly.quiet_period_seconds)
         self._stopping = threading.Event()
-        self._ready = threading.Event()
         sender = Sender(settings.gateway.ae_title, settings.delivery)
         self._deliverers = [
             (Deliverer(store, destination, sender, clock, system_chance()), threading.Event())
@@ -79,7 +78,7 @@ class Worker:
             log().warning("deliveries-without-destination", count=parked, remedy="name it and resend")
         poll = self._settings.assembly.poll_seconds
         self._jobs.start(self.run_job)
-        self._spawn("engines", self._load_engines)
+        self._spawn("engines", self._have_engines)
         for deliverer, wake in self._deliverers:
             self._spawn("deliver", lambda deliverer=deliverer, wake=wake: deliverer.run(wake, poll))
         next_sweep = self._clock.monotonic()
@@ -119,41 +118,42 @@ class Worker:
             if self._jobs.status(job_id) is not Execution.ACTIVE:
                 self._jobs.submit(job_id)
 
-    def _load_engines(self) -> None:
-        """Have engines loaded and say so; tried again until they are, since no study is at fault."""
+    def _have_engines(self) -> bool:
+        """Have an analysis process with engines; False where the worker stops before there is one.
+
+        Tried until it works: engines that do not load are no study's fault, so no study pays for it.
+        """
         wait = 1.0
-        path = self._settings.state_folder / WORKER_FILE
-        facts: dict[str, Any] = {"pid": os.getpid(), "started_at": self._clock.now()}
         while not self._stopping.is_set():
             try:
                 engines = self._analyst.prepare()
             except (AnalysisRefused, AnalysisError) as error:
                 if self._stopping.is_set():
-                    return
+                    return False
                 log().error("engines-not-loaded", code=error.code, remedy=str(error))
-                write_runtime_file(path, {**facts, "ready": False, "code": error.code, "message": str(error)})
+                self._tell(ready=False, code=error.code, message=str(error))
                 self._stopping.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
                 continue
-            write_runtime_file(
-                path, {**facts, "ready": True, "engines": engines, "child_pid": self._analyst.pid}
-            )
-            log().info("worker-ready", engines=engines)
-            self._ready.set()
-            return
+            if engines is not None:
+                self._tell(ready=True, engines=engines, child_pid=self._analyst.pid)
+                log().info("worker-ready", engines=engines)
+            return True
+        return False
+
+    def _tell(self, **facts: Any) -> None:
+        """Write what status shows of this process."""
+        write_runtime_file(self._settings.state_folder / WORKER_FILE, {"pid": os.getpid(), **facts})
 
     def run_job(self, job_id: int) -> None:
         """Bring one job to its end. Leaves it unfinished only where the worker stops or the store fails."""
-        while not self._ready.wait(0.1):
-            if self._stopping.is_set():
-                return
         try:
             self._run_attempts(job_id)
         except (SQLAlchemyError, OSError) as error:
             log().error("job-interrupted", job=job_id, error=type(error).__name__)
 
     def _run_attempts(self, job_id: int) -> None:
-        while not self._stopping.is_set():
+        while self._have_engines():
             job = start_job(self._store, job_id, self._clock.now())
             if job is None:
                 return

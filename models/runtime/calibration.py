@@ -52,7 +52,7 @@ class Calibration:
     def _fitted_at(self, place: int, label: float) -> float:
         """Isotonic fit of all labels with a new one at `place`, read there."""
         labels = np.insert(self.malignant.astype(np.float64), place, label)
-        return float(isotonic_regression(labels).x[place])
+        return min(max(float(isotonic_regression(labels).x[place]), 0.0), 1.0)  # rounding may pass 1
 
 
 def _odds(probability: float) -> float:
@@ -60,7 +60,7 @@ def _odds(probability: float) -> float:
 
 
 def _shift(probability: float, ratio: float) -> float:
-    return probability * ratio / (probability * ratio + 1 - probability)
+    return min(probability * ratio / (probability * ratio + 1 - probability), 1.0)
 
 
 def make_calibration(logits: npt.ArrayLike, malignant: npt.ArrayLike) -> Calibration:

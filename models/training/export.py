@@ -26,7 +26,7 @@ class ExportError(RuntimeError):
 
 
 class LesionExport(torch.nn.Module):
-    """`image` (n, 1, s, s) -> `lesion_probability` (n, 1, s, s), `features` (n, d)."""
+    """`image` (n, 1, s, s) -> `lesion_probability` (n, 1, s, s), `features` (n, d): mean with the mirrored."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -35,7 +35,9 @@ class LesionExport(torch.nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See the class."""
         logits, features = self.network(image)
-        return logits.sigmoid(), features
+        mirrored, mirrored_features = self.network(image.flip(3))
+        probability = (logits.sigmoid() + mirrored.flip(3).sigmoid()) / 2
+        return probability, (features + mirrored_features) / 2
 
 
 class DiagnosisExport(torch.nn.Module):

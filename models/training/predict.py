@@ -61,13 +61,13 @@ def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
 
 def predict(
     records: Iterable[Record], networks: Networks, calibrate: Callable[[float], float] | None
-) -> Iterator[tuple[Prediction, Array]]:
-    """Rows and features (d,) for `records`; without calibration the probability is the logit's logistic."""
+) -> Iterator[Prediction]:
+    """Rows for `records`; without calibration the probability is the logit's logistic."""
     for record in records:
         seen = networks.lesion.find(record.grey())
         masks = [lesion.mask for lesion in seen.lesions]
         logits = networks.diagnosis.logits(seen.clean, masks)
-        yield _row(record, networks, seen, logits, calibrate), seen.features
+        yield _row(record, networks, seen, logits, calibrate)
 
 
 def _row(
@@ -111,3 +111,8 @@ def write_predictions(rows: Sequence[Prediction], path: Path) -> None:
     unfinished = path.with_suffix(".partial")
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), unfinished)
     unfinished.replace(path)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read rows written by `write_predictions`."""
+    return [Prediction(**row) for row in pq.read_table(path).to_pylist()]

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
-from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
 
 from models.data.record import Record, data_hash
 from models.diagnosis import train as diagnosis
@@ -32,12 +30,18 @@ from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
 from models.training.export import DiagnosisExport, LesionExport, export
-from models.training.predict import Array, Networks, Prediction, predict
+from models.training.fit_gate import fit_gate
+from models.training.predict import (
+    Array,
+    Networks,
+    Prediction,
+    predict,
+    read_predictions,
+    write_predictions,
+)
 
 VERSION = "0.1.0"
 RULE = ComponentRule(threshold=0.5, minimum_area_fraction=0.002, further_score=0.8)
-GATE_COMPONENTS = 64
-GATE_SHARE = 0.98  # of breast frames held out that pass the gate
 
 
 class TorchEngine:
@@ -80,22 +84,30 @@ def load_networks(runs: Path, name: str, gate: Gate | None = None) -> Networks:
 
 
 def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> list[Prediction]:
-    """Predictions of each fold by the networks that did not see it, calibrated by the other folds."""
-    rows: list[Prediction] = []
-    for fold in folds:
-        networks = load_networks(runs, str(fold))
-        held = [record for record in records if record.fold == fold]
-        rows += [row for row, _ in predict(track(held, f"fold {fold}"), networks, None)]
+    """Predictions of each fold by networks and gate that did not see it, calibrated by the other folds."""
+    rows = [row for fold in folds for row in predict_fold(records, runs, fold)]
     calibrated: list[Prediction] = []
     for fold in folds:
-        others = patient_logits([row for row in rows if row.fold != fold])
-        calibration = make_calibration(*others)
-        for row in rows:
-            if row.fold == fold:
-                known = row.found and row.logit is not None
-                value = calibration.probability(row.logit).value if known and row.logit is not None else 0.0
-                calibrated.append(replace(row, probability=value))
+        calibration = make_calibration(*patient_logits([row for row in rows if row.fold != fold]))
+        for row in (row for row in rows if row.fold == fold):
+            known = row.found and row.logit is not None
+            value = calibration.probability(row.logit).value if known and row.logit is not None else 0.0
+            calibrated.append(replace(row, probability=value))
     return sorted(calibrated, key=lambda row: row.image_id)
+
+
+def predict_fold(records: Sequence[Record], runs: Path, fold: int) -> list[Prediction]:
+    """Uncalibrated predictions of one fold; kept beside the runs for the next call."""
+    kept = runs / f"fold{fold}.parquet"
+    if not kept.exists():
+        others = [record for record in records if record.fold != fold]
+        held = [record for record in records if record.fold == fold]
+        networks = load_networks(runs, str(fold))
+        gate = fit_gate(others, networks.lesion, segmentation.DEFAULTS.seed)
+        networks = replace(networks, lesion=replace(networks.lesion, gate=gate))
+        rows = list(predict(track(held, f"fold {fold}"), networks, None))
+        write_predictions(rows, kept)
+    return read_predictions(kept)
 
 
 def patient_logits(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
@@ -107,29 +119,6 @@ def patient_logits(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]
             logits.setdefault(row.patient_id, []).append(row.logit)
             malignant[row.patient_id] = row.malignant
     return [float(np.mean(values)) for values in logits.values()], [malignant[key] for key in logits]
-
-
-def fit_gate(features: Array, folds: Sequence[int], rows: Sequence[int]) -> Gate:
-    """Distance in the shipping net's features; its threshold from distances of held-out folds.
-
-    Parameters
-    ----------
-    features : float32 (n, d), one row a picture of the development folds
-    folds : the development folds
-    rows : fold of each picture
-    """
-    fold_of = np.asarray(rows)
-    held = np.concatenate(
-        [_gate(features[fold_of != fold], np.inf).distance(features[fold_of == fold]) for fold in folds]
-    )
-    return _gate(features, float(np.quantile(held, GATE_SHARE)))
-
-
-def _gate(features: Array, threshold: float) -> Gate:
-    pca = PCA(n_components=GATE_COMPONENTS, random_state=0).fit(features)
-    covariance = LedoitWolf().fit(pca.transform(features)).covariance_
-    whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T @ pca.components_
-    return Gate(pca.mean_.astype(np.float32), whitening.astype(np.float32), threshold)
 
 
 def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict[str, float]:
@@ -146,9 +135,7 @@ def publish(
 ) -> None:
     """Write both bundles from run `name`."""
     networks = load_networks(runs, name)
-    features = np.stack([given for _, given in predict(track(records, "gate"), networks, None)])
-    fold_of = [record.fold or 0 for record in records]
-    gate = fit_gate(features, sorted(set(fold_of)), fold_of)
+    gate = fit_gate(records, networks.lesion, segmentation.DEFAULTS.seed)
     logits, malignant = patient_logits(rows)
     calibration = make_calibration(logits, malignant)
     facts: dict[str, Any] = {"seed": segmentation.DEFAULTS.seed, "data_sha256": data_hash(records)}

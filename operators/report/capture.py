@@ -151,7 +151,10 @@ def _object(
     dataset.Laterality = (lesion.laterality if lesion else None) or ""
     dataset.BurnedInAnnotation = "NO" if _cropped(sources) else "YES"
     dataset.DerivationDescription = "Drawn by busmap: outlines and text of an AI result that is not verified"
-    dataset.SourceImageSequence = [reference_item(one.sop_class_uid, one.sop_instance_uid) for one in sources]
+    if sources:
+        dataset.SourceImageSequence = [
+            reference_item(one.sop_class_uid, one.sop_instance_uid) for one in sources
+        ]
     if any(str(one.header.get("LossyImageCompression") or "") == "01" for one in sources):
         dataset.LossyImageCompression = "01"
     finish(dataset, result, context, f"AI breast US captures (busmap {VERSION})")

@@ -48,6 +48,10 @@ def finish(dataset: Dataset, result: StudyResult, context: ReportContext, descri
     for prefix in ("Content", "InstanceCreation", "Series"):
         setattr(dataset, f"{prefix}Date", f"{at:%Y%m%d}")
         setattr(dataset, f"{prefix}Time", f"{at:%H%M%S}")
+    if "DateOfSecondaryCapture" in dataset:
+        dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{at:%Y%m%d}", f"{at:%H%M%S}"
+    for equipment in dataset.get("ContributingEquipmentSequence") or ():  # the library adds itself, dated now
+        equipment.ContributionDateTime = f"{at:%Y%m%d%H%M%S}"
     for keyword in _COPIED:
         value = result.study.header.get(keyword)
         if value not in (None, ""):

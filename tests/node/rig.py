@@ -132,13 +132,15 @@ class Node:
             self.processes[name].kill()
         self.ended(*names)
 
-    def ended(self, *names: str) -> None:
-        """Wait for processes to end, and let go of them."""
+    def ended(self, *names: str) -> list[int]:
+        """Wait for processes to end, let go of them, and answer how they ended."""
+        statuses = []
         for name in names:
             process = self.processes.pop(name)
-            process.wait(LIMIT_SECONDS)
+            statuses.append(process.wait(LIMIT_SECONDS))
             assert process.stdin is not None
             process.stdin.close()
+        return statuses
 
     def stop(self) -> None:
         for process in self.processes.values():

@@ -19,8 +19,9 @@ from PIL import Image
 from pydicom.encaps import generate_frames
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, RLELossless
 
-from operators.decode import UndecodableError, decode_frame, decode_frames
+from operators.decode import decode_frames
 from operators.jpeg_stream import stream_facts
+from operators.pixel_layout import UndecodableError
 from operators.read_header import UnreadableHeaderError, read_header
 from operators.study import Reason
 from tests.operators.made_files import compressed, image, jpeg, save, speckle
@@ -102,7 +103,8 @@ def test_single_frames_are_the_frames_of_the_stream(dicom_us: Path) -> None:
         path = dicom_us / name
         header = read_header(path).dataset
         for number, pixels in decode_frames(path, header):
-            assert np.array_equal(decode_frame(path, header, number), pixels), (name, number)
+            ((_, single),) = decode_frames(path, header, (number,))
+            assert np.array_equal(single, pixels), (name, number)
 
 
 def test_only_the_frames_asked_for_come_in_order(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_only_the_frames_asked_for_come_in_order(tmp_path: Path) -> None:
     assert [number for number, _ in got] == [2, 5, 8]
     assert all(np.array_equal(pixels, frames[number - 1]) for number, pixels in got)
     with pytest.raises(UndecodableError, match="beyond the 9"):
-        decode_frame(path, read_header(path).dataset, 10)
+        list(decode_frames(path, read_header(path).dataset, (10,)))
 
 
 def test_monochrome1_is_inverted_so_that_bright_is_high(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+import app.node.header
+from operators.eligibility import OWN_MANUFACTURER
 from operators.load_study import find_input_files, load_study
 from operators.read_header import UnreadableHeaderError, read_header
+from operators.report.uids import MANUFACTURER
 from operators.study import MixedPatientError, NoStudyError, Reason, Study
 from tests.operators.made_files import (
     SECONDARY_CAPTURE,
@@ -224,6 +227,11 @@ def test_results_of_busmap_start_nothing(tmp_path: Path) -> None:
         image(speckle(seed=2), "b", ContributingEquipmentSequence=Sequence([contributing])), tmp_path / "b"
     )
     assert reasons(one(a, b)) == [Reason.OWN_RESULT, Reason.OWN_RESULT]
+
+
+def test_gateway_worker_and_writer_agree_on_what_busmap_made() -> None:
+    """The gateway may not import the steps of the graph, so it holds the name once more."""
+    assert app.node.header.OWN_MANUFACTURER == OWN_MANUFACTURER == MANUFACTURER
 
 
 def test_secondary_captures_of_ultrasound_are_analysed_where_the_site_allows_it(tmp_path: Path) -> None:

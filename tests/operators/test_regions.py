@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from operators.outline import measure
 from operators.read_header import read_header
-from operators.regions import area_mm2, contains, content_region, length_mm, read_regions
+from operators.regions import content_region, read_regions
 from operators.study import Region
 from tests.operators.made_files import region, speckle, with_regions
 
@@ -89,28 +90,39 @@ def test_real_files_give_the_true_region_not_the_first(dicom_us: Path) -> None:
     assert [one.min_x0 for one in aloka] == [32, 336]
 
 
+def ellipse(cx: float, cy: float, semi_x: float, semi_y: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Its outline, float32 (360, 2): (column, row)."""
+    angle = np.radians(np.arange(360))
+    return np.stack((cx + semi_x * np.cos(angle), cy + semi_y * np.sin(angle)), axis=1).astype(np.float32)
+
+
 def test_sizes_of_the_phantoms_are_those_they_were_drawn_with(dicom_us: Path) -> None:
     truth = json.loads((dicom_us / "synthetic-truth.json").read_text())
     lesion = truth["synthetic-breast-mono-explicit.dcm"]
     (one,) = read_regions(read_header(dicom_us / "synthetic-breast-mono-explicit.dcm").dataset).regions
-    at = lesion["lesion_ellipse_px"]
-    long_axis = length_mm((at["cx"] - at["semi_x"], at["cy"]), (at["cx"] + at["semi_x"], at["cy"]), one)
-    short_axis = length_mm((at["cx"], at["cy"] - at["semi_y"]), (at["cx"], at["cy"] + at["semi_y"]), one)
-    assert long_axis == pytest.approx(lesion["long_axis_mm"])
-    assert short_axis == pytest.approx(lesion["short_axis_mm"])
-    pixels = math.pi * at["semi_x"] * at["semi_y"]
-    assert area_mm2(pixels, one) == pytest.approx(lesion["area_mm2"], abs=0.01)
+    size = measure(ellipse(**lesion["lesion_ellipse_px"]), one)
+    assert size is not None
+    assert size.long_axis_mm == pytest.approx(lesion["long_axis_mm"])
+    assert size.short_axis_mm == pytest.approx(lesion["short_axis_mm"])
+    assert size.area_mm2 == pytest.approx(lesion["area_mm2"], rel=0.001)
 
 
 def test_the_halves_of_a_dual_screen_have_their_own_scales(dicom_us: Path) -> None:
-    truth = json.loads((dicom_us / "synthetic-truth.json").read_text())[
-        "synthetic-breast-rgb-dual-region.dcm"
-    ]
-    halves = read_regions(read_header(dicom_us / "synthetic-breast-rgb-dual-region.dcm").dataset).regions
-    left, right = halves
-    assert length_mm((100, 200), (220, 200), left) == pytest.approx(truth["regions"][0]["long_axis_mm"])
-    assert length_mm((450, 130), (450, 250), right) == pytest.approx(truth["regions"][1]["long_axis_mm"])
-    assert length_mm((100, 200), (450, 200), left) is None
+    name = "synthetic-breast-rgb-dual-region.dcm"
+    truth = json.loads((dicom_us / "synthetic-truth.json").read_text())[name]
+    halves = read_regions(read_header(dicom_us / name).dataset).regions
+    left, right = (
+        measure(outline, half)
+        for outline, half in zip((ellipse(160, 170, 60, 40), ellipse(470, 190, 45, 60)), halves, strict=True)
+    )
+    assert left is not None
+    assert right is not None
+    assert left.long_axis_mm == pytest.approx(truth["regions"][0]["long_axis_mm"])
+    assert right.long_axis_mm == pytest.approx(truth["regions"][1]["long_axis_mm"])
+
+
+def test_without_a_scale_there_is_no_size() -> None:
+    assert measure(ellipse(50, 50, 20, 10), Region(0, 0, 99, 99)) is None
 
 
 def test_one_pixel_of_overhang_is_clipped_and_keeps_its_scale() -> None:
@@ -207,38 +219,6 @@ def test_whatever_a_header_says_regions_lie_in_the_image_apart_and_plausible(
             assert 0.01 <= one.mm_per_pixel_x <= 2
             assert 0.5 <= one.mm_per_pixel_x / one.mm_per_pixel_y <= 2
     assert covered.max(initial=0) <= 1
-
-
-POINT = st.tuples(st.floats(0, 100), st.floats(0, 50))
-SCALED = Region(0, 0, 99, 49, 0.1, 0.2)
-
-
-@given(POINT, POINT, POINT)
-def test_length_is_a_distance(p: tuple[float, float], q: tuple[float, float], r: tuple[float, float]) -> None:
-    pq, qp, pr, rq = (length_mm(*pair, SCALED) for pair in ((p, q), (q, p), (p, r), (r, q)))
-    assert pq is not None
-    assert qp is not None
-    assert pr is not None
-    assert rq is not None
-    assert pq == qp
-    assert pq <= pr + rq + 1e-9
-    assert pq >= 0.1 * math.dist(p, q) - 1e-9
-    assert pq <= 0.2 * math.dist(p, q) + 1e-9
-
-
-@given(POINT, st.floats(-1000, 1000), st.floats(-1000, 1000))
-def test_no_length_to_a_point_outside_or_without_a_scale(p: tuple[float, float], x: float, y: float) -> None:
-    assert (length_mm(p, (x, y), SCALED) is None) == (not contains(SCALED, (x, y)))
-    assert length_mm(p, p, Region(0, 0, 99, 49)) is None
-    assert area_mm2(10, Region(0, 0, 99, 49)) is None
-
-
-@given(st.integers(1, 20), st.integers(1, 20))
-def test_area_and_length_agree(columns: int, rows: int) -> None:
-    width, height = length_mm((0, 0), (columns, 0), SCALED), length_mm((0, 0), (0, rows), SCALED)
-    assert width is not None
-    assert height is not None
-    assert area_mm2(columns * rows, SCALED) == pytest.approx(width * height)
 
 
 def test_content_is_found_between_text_and_borders() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
+import struct
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import (
@@ -29,9 +33,19 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from operators.load_study import LoadStudyOperator, load_study
 from operators.select_frames import SelectFramesOperator, evenly_spread, laterality, select_frames
-from operators.study import Reason, Selection
+from operators.study import InputError, Reason, Selection
 from operators.tissue import coloured_share, luma
-from tests.operators.made_files import compressed, image, jpeg, region, save, speckle, uid, with_regions
+from tests.operators.made_files import (
+    compressed,
+    image,
+    insert_before_pixels,
+    jpeg,
+    region,
+    save,
+    speckle,
+    uid,
+    with_regions,
+)
 
 
 def selected(*paths: Path, per_instance: int = 24, per_study: int = 240, **options: Any) -> Selection:
@@ -244,6 +258,38 @@ def test_a_study_of_which_nothing_is_usable_is_an_empty_selection_with_every_rea
     assert all(aside.detail.endswith((".", "again.")) for aside in selection.set_aside)
 
 
+VRS = [b"SQ", b"OB", b"UN", b"IS", b"DS", b"US", b"UI", b"PN", b"AT", b"FD", b"\x00\xff"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.floats(0, 1), st.one_of(st.binary(min_size=1, max_size=4), st.sampled_from(VRS)), st.booleans())
+def test_changed_bytes_of_a_header_give_frames_or_a_named_reason(
+    share: float, new: bytes, at_a_vr: bool
+) -> None:
+    """Whatever a disk or a wire does to a header, nothing but an InputError may come out."""
+    with tempfile.TemporaryDirectory() as folder:
+        ds = with_regions(image(speckle(), ImageLaterality="L"), region(0, 0, 63, 63), region(0, 0, 9, 9))
+        side = side_header(code="7771000")
+        ds.AnatomicRegionSequence = side.AnatomicRegionSequence
+        path = save(ds, Path(folder) / "a")
+        data = path.read_bytes()
+        places = [found.start() for found in re.finditer(rb"(?<=[\x00-\xff]{4})[A-Z]{2}(?=..)", data[140:])]
+        at = 140 + (places[int(share * (len(places) - 1))] if at_a_vr else int(share * 1400))
+        path.write_bytes(data[:at] + new + data[at + len(new) :])
+        with contextlib.suppress(InputError):
+            selection = selected(path)
+            assert selection.frames or selection.set_aside
+
+
+def test_an_attribute_of_the_wrong_kind_is_as_good_as_none(tmp_path: Path) -> None:
+    """Text where the regions belong: the frame is analysed without them, and it is said."""
+    path = save(image(speckle()), tmp_path / "a")
+    insert_before_pixels(path, struct.pack("<HH2sH", 0x0018, 0x6011, b"LO", 4) + b"text")
+    selection = selected(path)
+    assert len(selection.frames) == 1
+    assert any("(0018,6011)" in warning for warning in selection.warnings)
+
+
 SWEEP = """
 import resource, sys
 from pathlib import Path
@@ -266,7 +312,7 @@ for path in sorted(Path(sys.argv[1]).rglob("*.dcm")):
 
 
 def test_no_file_crashes_the_process_or_makes_it_talk(dicom_us: Path) -> None:
-    """Within 2 GiB and a minute for all; what libraries say of a header could quote a name, so they are silent."""
+    """Within 2 GiB and a minute for all; a library's remark could quote a name, so there is none."""
     done = subprocess.run(
         [sys.executable, "-W", "always::UserWarning", "-c", SWEEP, str(dicom_us)],
         capture_output=True,
