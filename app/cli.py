@@ -37,7 +37,9 @@ class _Verbs(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         for point in entry_points(group=_VERBS) if command is None else ():
             if point.name == cmd_name:
-                loaded = typer.main.get_command(point.load())
+                loaded: Any = typer.main.get_command(point.load())
+                for one in (loaded, *getattr(loaded, "commands", {}).values()):
+                    one.rich_markup_mode = None  # the same plain help everywhere, on screen and in docs/
                 loaded.name, loaded.short_help = cmd_name, _SHORT.get(cmd_name)
                 return loaded
         return command

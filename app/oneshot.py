@@ -34,8 +34,9 @@ _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 def main(given_input: Path | None, given_output: Path | None, config: Path | None = None) -> int:
     """Run once and return the exit status; every failure is said on stderr in one line."""
+    stopped: list[int] = []
     try:
-        with _tidy_on_sigterm():
+        with _tidy_on_sigterm(stopped):
             _run(
                 _folder(given_input, INPUT_VARIABLES, "input", "-i"),
                 _folder(given_output, OUTPUT_VARIABLES, "output", "-o"),
@@ -45,6 +46,8 @@ def main(given_input: Path | None, given_output: Path | None, config: Path | Non
         print(f"busmap: {error.code}: {error}", file=sys.stderr)
         return error.exit_status
     except Exception as error:  # the user gets a line, not a traceback
+        if stopped:  # the graph wraps what is raised inside it
+            return 128 + stopped[0]
         where = traceback.extract_tb(error.__traceback__)[-1]
         print(
             f"busmap: internal-error: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}. "
@@ -173,10 +176,11 @@ def publish(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _tidy_on_sigterm() -> Iterator[None]:
+def _tidy_on_sigterm(stopped: list[int]) -> Iterator[None]:
     """SIGTERM ends the run through the clean-up of every folder, with the status a shell would give."""
 
     def stop(number: int, frame: object) -> NoReturn:
+        stopped.append(number)
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, stop)

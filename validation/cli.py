@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,15 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
+from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
+from models.data.prediction import Prediction, write_predictions, write_rows
 from models.data.record import DataError
 from models.runtime.bundle import SHIPPED, read_bundle
 from models.runtime.engine import ModelError
-from validation.datasets import DataSet, predict_images, records_of, write_rows
+from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
-from validation.predictions import PredictedImage, PredictionError, read_predictions
+from validation.marks import MAXIMUM_DICE_CHANGE, MAXIMUM_PROBABILITY_CHANGE, choose, compare, mean_change
+from validation.predictions import PredictionError, read_predictions
 from validation.report import RESEARCH_USE, Run, rows_of, write_report
 from validation.statistics.roc import RESAMPLES
 
@@ -76,14 +80,41 @@ def dataset(
         records = records_of(name, root)
         models = load_models(bundles, threads)
         rows = list(predict_images(track(records, f"{name} {len(records)} images"), models))
-        write_rows(rows, out / f"{name}.parquet")
+        write_predictions(rows, out / f"{name}.parquet")
         points = models.judgement.points
         thresholds = Thresholds(points.sensitive_logit, points.specific_logit)
         _judge_and_show([(str(name), tuple(rows))], thresholds, out, resamples, seed)
 
 
+@app.command()
+def marks(
+    root: Annotated[Path, typer.Argument(help="Folder in which BUS-BRA was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder for marks.parquet.")],
+    bundles: Bundles = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """Paint callipers and text on 200 training pictures and measure how far the answers move."""
+    with _border():
+        from models.runtime.loaded import load_models
+
+        records = choose([one for one in read_busbra(root) if one.fold in DEVELOPMENT_FOLDS], seed)
+        models = load_models(bundles, threads)
+        changes = list(track(compare(records, models, seed), "with and without marks", len(records)))
+        write_rows([asdict(change) for change in changes], out / "marks.parquet")
+        for column, limit in (("probability", MAXIMUM_PROBABILITY_CHANGE), ("dice", MAXIMUM_DICE_CHANGE)):
+            mean, interval = mean_change(changes, column, resamples, seed)
+            verdict = "met" if mean < limit else "missed"
+            typer.echo(
+                f"mean absolute change of {column}: {mean:.4f} ({interval.low:.4f} to {interval.high:.4f}), "
+                f"n = {len(changes)} pictures; target under {limit}: {verdict}"
+            )
+        typer.echo(f"{RESEARCH_USE}.")
+
+
 def _judge_and_show(
-    loaded: Sequence[tuple[str, Sequence[PredictedImage]]],
+    loaded: Sequence[tuple[str, Sequence[Prediction]]],
     thresholds: Thresholds | None,
     out: Path | None,
     resamples: int,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from validation.predictions import PredictedImage
+from models.data.prediction import Prediction
 from validation.statistics.calibration import (
     CalibrationLine,
     ReliabilityBin,
@@ -108,9 +108,9 @@ class Judgement:
     devices: dict[str, Figures]
 
 
-def patients_of(rows: Sequence[PredictedImage]) -> tuple[Patient, ...]:
+def patients_of(rows: Sequence[Prediction]) -> tuple[Patient, ...]:
     """One entry a patient, in the order of their ids; the rule is the module's."""
-    views: dict[str, list[PredictedImage]] = {}
+    views: dict[str, list[Prediction]] = {}
     for row in rows:
         views.setdefault(row.patient_id, []).append(row)
     patients = []
@@ -131,7 +131,7 @@ def patients_of(rows: Sequence[PredictedImage]) -> tuple[Patient, ...]:
 
 def judge(
     name: str,
-    rows: Sequence[PredictedImage],
+    rows: Sequence[Prediction],
     thresholds: Thresholds | None,
     *,
     resamples: int = RESAMPLES,
@@ -139,7 +139,7 @@ def judge(
 ) -> Judgement:
     """All figures of the rows of one file (at least one row); `name` says which in the report."""
 
-    def of(chosen: Sequence[PredictedImage]) -> Figures:
+    def of(chosen: Sequence[Prediction]) -> Figures:
         return figures(chosen, thresholds, resamples=resamples, seed=seed)
 
     found = [row for row in rows if row.found]
@@ -154,7 +154,7 @@ def judge(
 
 
 def figures(
-    rows: Sequence[PredictedImage],
+    rows: Sequence[Prediction],
     thresholds: Thresholds | None,
     *,
     resamples: int = RESAMPLES,
@@ -184,7 +184,7 @@ def figures(
     lesion = [row for row in rows if row.has_lesion]
     clear = [row for row in rows if not row.has_lesion]
 
-    def mean(chosen: Sequence[PredictedImage], values: Sequence[float]) -> Estimate | None:
+    def mean(chosen: Sequence[Prediction], values: Sequence[float]) -> Estimate | None:
         return _mean_by_patient(chosen, values, resamples, seed) if chosen else None
 
     abstained = _mean_by_patient(rows, [row.abstained for row in rows], resamples, seed)
@@ -232,7 +232,7 @@ def _line(
 
 
 def _mean_by_patient(
-    rows: Sequence[PredictedImage], values: Sequence[float], resamples: int, seed: int
+    rows: Sequence[Prediction], values: Sequence[float], resamples: int, seed: int
 ) -> Estimate:
     """Mean over images; its interval resamples patients.
 

@@ -8,12 +8,14 @@ the column and the remedy.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from models.data.prediction import Prediction
 
 
 class PredictionError(ValueError):
@@ -23,34 +25,7 @@ class PredictionError(ValueError):
     exit_status = 10
 
 
-@dataclass(frozen=True)
-class PredictedImage:
-    """What was predicted of one image, and what is true of it.
-
-    `probability` of malignancy, 0..1: 0 where no lesion was found. `logit` is the network's raw answer on
-    the first lesion, None without one. `dice` 0..1 against the reference outline. `abstained`: the image
-    was set aside as unlike what the models know.
-    """
-
-    image_id: str
-    patient_id: str
-    fold: int
-    device: str
-    malignant: bool
-    has_lesion: bool
-    found: bool
-    lesions: int
-    dice: float
-    logit: float | None
-    probability: float
-    abstained: bool
-    birads: str
-    histology: str
-    verification: str
-    model_sha256: str
-
-
-COLUMNS = tuple(field.name for field in fields(PredictedImage))
+COLUMNS = tuple(field.name for field in fields(Prediction))
 _TYPES = {
     "str": (pa.types.is_string, pa.types.is_large_string),
     "int": (pa.types.is_integer,),
@@ -61,7 +36,7 @@ _TYPES = {
 _REMEDY = "write the file again with `busmap train publish`, or fix the program that wrote it"
 
 
-def read_predictions(path: Path) -> tuple[PredictedImage, ...]:
+def read_predictions(path: Path) -> tuple[Prediction, ...]:
     """All rows of a file, sorted by image id.
 
     Raises
@@ -78,7 +53,7 @@ def read_predictions(path: Path) -> tuple[PredictedImage, ...]:
     except (OSError, pa.ArrowInvalid):
         raise PredictionError(f"{path} is not a parquet file: {_REMEDY}") from None
     _check_columns(table, path)
-    rows = tuple(sorted((PredictedImage(**row) for row in table.to_pylist()), key=lambda row: row.image_id))
+    rows = tuple(sorted((Prediction(**row) for row in table.to_pylist()), key=lambda row: row.image_id))
     if not rows:
         raise PredictionError(f"{path} holds no row: {_REMEDY}")
     for column, row in _inconsistencies(rows):
@@ -93,7 +68,7 @@ def _check_columns(table: pa.Table, path: Path) -> None:
     surplus = [name for name in table.column_names if name not in COLUMNS]
     if surplus:
         raise PredictionError(f"{path} has an unknown column {', '.join(surplus)}: {_REMEDY}")
-    for field in fields(PredictedImage):
+    for field in fields(Prediction):
         column, kind = table[field.name], str(field.type)
         if not any(fits(column.type) for fits in _TYPES[kind]):
             raise PredictionError(
@@ -105,7 +80,7 @@ def _check_columns(table: pa.Table, path: Path) -> None:
             )
 
 
-def _inconsistencies(rows: Iterable[PredictedImage]) -> Iterable[tuple[str, PredictedImage]]:
+def _inconsistencies(rows: Iterable[Prediction]) -> Iterable[tuple[str, Prediction]]:
     """What is wrong, and in which row; nothing where all is well."""
     images: set[str] = set()
     truth: dict[str, Any] = {}

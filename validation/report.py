@@ -18,9 +18,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from models.data.prediction import Prediction
 from validation.figures import Estimate, Figures, Judgement, Thresholds, patients_of
 from validation.plots import reliability_plot, roc_plot
-from validation.predictions import PredictedImage
 from validation.statistics.roc import Interval, Proportion, roc_curve
 
 RESEARCH_USE = "Research use, not a cleared device"
@@ -32,7 +32,7 @@ _ABSENT = "-"
 class Run:
     """What a report is made from: the judged files with their rows, and how they were judged."""
 
-    judged: Sequence[tuple[Judgement, Sequence[PredictedImage]]]
+    judged: Sequence[tuple[Judgement, Sequence[Prediction]]]
     thresholds: Thresholds | None
     resamples: int
     seed: int
@@ -118,7 +118,7 @@ def _environment() -> Environment:
     )
 
 
-def _section(judgement: Judgement, rows: Sequence[PredictedImage]) -> dict[str, Any]:
+def _section(judgement: Judgement, rows: Sequence[Prediction]) -> dict[str, Any]:
     without = judgement.found_only
     beside = dict(rows_of(without)) if without else {}
     return {
@@ -129,7 +129,7 @@ def _section(judgement: Judgement, rows: Sequence[PredictedImage]) -> dict[str, 
     }
 
 
-def _plots(judgement: Judgement, rows: Sequence[PredictedImage]) -> list[Markup]:
+def _plots(judgement: Judgement, rows: Sequence[Prediction]) -> list[Markup]:
     plots = []
     curves = []
     groups = (

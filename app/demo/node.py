@@ -29,6 +29,11 @@ class Node:
     state: Path
     process: subprocess.Popen[bytes]
 
+    @property
+    def gateway_pid(self) -> int:
+        """Process id of the gateway."""
+        return int(json.loads((self.state / "gateway.json").read_text(encoding="utf-8"))["pid"])
+
     def check_alive(self) -> None:
         """Raise AnalysisError where the node has ended."""
         if self.process.poll() is not None:
@@ -57,7 +62,9 @@ class Node:
 
 
 @contextlib.contextmanager
-def running_node(folder: Path, pacs: Pacs, quiet_period_seconds: float) -> Iterator[Node]:
+def running_node(
+    folder: Path, pacs: Pacs, quiet_period_seconds: float, poll_seconds: float = 0.05
+) -> Iterator[Node]:
     """Start gateway and worker, wait until both are ready, stop them at the end.
 
     Raises
@@ -75,7 +82,7 @@ def running_node(folder: Path, pacs: Pacs, quiet_period_seconds: float) -> Itera
         "BUSMAP_GATEWAY__PORT": "0",
         "BUSMAP_GATEWAY__MINIMUM_FREE_DISK_MIB": "64",
         "BUSMAP_ASSEMBLY__QUIET_PERIOD_SECONDS": str(quiet_period_seconds),
-        "BUSMAP_ASSEMBLY__POLL_SECONDS": "0.05",
+        "BUSMAP_ASSEMBLY__POLL_SECONDS": str(poll_seconds),
         "BUSMAP_DELIVERY__DESTINATIONS": json.dumps([destination]),
     }
     with (folder / "node.log").open("wb") as log:

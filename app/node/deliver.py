@@ -132,7 +132,11 @@ class Deliverer:
         return result_folder(self._store, one.study_instance_uid, one.revision) / one.result.file
 
     def _send(self, due: Sequence[Delivery]) -> None:
-        association = self._associate(due)
+        try:
+            association = self._associate(due)
+        except (OSError, RuntimeError, ValueError) as error:  # a host name without an address, for one
+            self._retry(due, None, f"the destination cannot be reached ({type(error).__name__})")
+            return
         if not association.is_established:
             self._not_associated(association, due)
             return

@@ -17,6 +17,7 @@ from app.node.clock import SystemClock
 from app.node.intake import Intake, sweep
 from app.node.process import (
     GATEWAY_FILE,
+    hold_lock,
     is_supervised,
     remove_runtime_file,
     start_process,
@@ -39,11 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log().error("gateway-cannot-start", error=type(error).__name__, remedy=error.strerror)
         return 1
+    except Exception as error:
+        # The last border: whoever started this process starts it again.
+        log().error("gateway-fault", error=type(error).__name__)
+        return 1
 
 
 def _serve(settings: Settings, stop: threading.Event) -> int:
     clock = SystemClock()
     store = open_store(settings.state_folder)
+    lock = hold_lock(settings.state_folder, "gateway", stop)  # another's transfers would be swept away
     removed = sweep(store)
     if removed:
         log().info("unacknowledged-files-removed", count=removed)
@@ -73,6 +79,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     stop.wait()
     remove_runtime_file(runtime)
     server.shutdown()
+    os.close(lock)
     log().info("gateway-stopped")
     return 0
 

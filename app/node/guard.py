@@ -82,6 +82,23 @@ def guard_association(association: Association, limits: Limits, connected_at: fl
     association.busmap_message_done = message_done
 
 
+def end_on_faults(association: Association) -> None:
+    """End the association where a fragment cannot be taken: a full disk, or bytes that make no sense.
+
+    An exception there would kill the library's reactor thread and leave peer and association waiting.
+    """
+    take = association.dimse.receive_primitive
+
+    def receive_primitive(primitive: Any) -> None:
+        try:
+            take(primitive)
+        except Exception as error:
+            log().error("transfer-ended", peer=association.requestor.address, error=type(error).__name__)
+            association.dul.socket.close()  # the reactor takes it for a lost connection
+
+    association.dimse.receive_primitive = receive_primitive
+
+
 def message_done(association: Association) -> None:
     """The last message was answered: the next one may be as large again."""
     association.busmap_message_done()
@@ -109,6 +126,7 @@ class _GuardedHandler(RequestHandler):
         association = super()._create_association()
         server = cast(GuardedServer, self.server)
         guard_association(association, server.limits, time.monotonic())
+        end_on_faults(association)
         server.admitted(self.client_address[0], association)
         return association
 

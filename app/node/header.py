@@ -87,6 +87,8 @@ def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
 
 def _require_whole(path: Path, transfer_syntax_uid: str) -> None:
     offset, size = data_set_offset(path), path.stat().st_size
+    if offset > size:
+        raise RefusedObject("file meta information is cut short; send it again")
     with path.open("rb") as file:
         file.seek(offset)
         walk = _Walk(file, size)
@@ -158,7 +160,8 @@ class _Walk:
             self._skip(2)
             return self._number(4), vr == b"UN"  # PS3.5 6.2.2: UN of undefined length holds implicit VR
         if not (vr.isalpha() and vr.isupper()):
-            raise RefusedObject("data set is damaged; send it again")
+            # No VR: some devices slip an implicit element in, which readers forgive.
+            return int.from_bytes(vr + self._read(2), self._order), True
         return self._number(2), False
 
     def _number(self, count: int) -> int:

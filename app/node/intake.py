@@ -36,6 +36,7 @@ IMAGE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("6.1", "3.1", "6", "3
 SECONDARY_CAPTURE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
 _MIB = 1024 * 1024
 _CHUNK = 1 * _MIB
+_SWEEP_MARGIN_SECONDS = 3600.0  # for a wall clock that was set back
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Intake:
         file_sha256, content_sha256, size = _digests(transfer)
         kept = kept_file(self._store, identity.sop_instance_uid, content_sha256)
         if kept and self._store.image_path(kept).exists():
+            log().info("image-duplicate", study_ref=study_ref, peer=transfer.peer)
             return Answer(SUCCESS)
         # A row whose file is gone names the digest it had: the bytes are the same but for the file meta.
         self._make_durable(transfer.path, kept or file_sha256)
@@ -158,16 +160,20 @@ class Intake:
 def sweep(store: Store) -> int:
     """At start: remove cut transfers, and files that no row names. Answers how many went.
 
-    Neither was ever answered with success. Called before the gateway listens.
+    Neither was ever answered with success. Called before the gateway listens. Only files that came after the
+    last sweep are compared with the rows: what that one left has its row.
     """
+    marker = store.folder / "swept"
+    since = marker.stat().st_mtime - _SWEEP_MARGIN_SECONDS if marker.exists() else 0.0
     removed = 0
     for path in store.incoming_folder.iterdir():
         path.unlink()
         removed += 1
     for path in (store.folder / "images").glob("??/*.dcm"):
-        if not is_known_file(store, path.stem):
+        if path.stat().st_mtime >= since and not is_known_file(store, path.stem):
             path.unlink()
             removed += 1
+    marker.touch()
     return removed
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.errors import StoreError
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
 DEFAULT_ANALYSER = "app.analyse"
+_LOCK_SECONDS = 15.0
 GATEWAY_FILE, WORKER_FILE = "gateway.json", "worker.json"
 
 
@@ -47,9 +50,16 @@ def start_process(name: str, arguments: Sequence[str] | None = None) -> Start:
     parser.add_argument("--analyser", default=DEFAULT_ANALYSER, help="module that analyses a study")
     given = parser.parse_args(arguments)
     os.umask(0o077)  # everything the node writes may hold a patient's image
-    settings = Settings(**json.loads(sys.stdin.readline())) if given.supervised else load_settings()
+    settings = _settings_from_parent() if given.supervised else load_settings()
     configure_logs(name, settings.log_level)
     return Start(settings, given.analyser)
+
+
+def _settings_from_parent() -> Settings:
+    line = sys.stdin.readline()
+    if not line:
+        raise SystemExit(0)  # the parent died before it could say anything
+    return Settings(**json.loads(line))
 
 
 def stop_on_signals(*, supervised: bool) -> threading.Event:
@@ -72,6 +82,30 @@ def _watch_parent(stop: threading.Event) -> None:
         while os.read(0, 4096):
             pass
     stop.set()
+
+
+def hold_lock(folder: Path, name: str, stop: threading.Event) -> int:
+    """Be the only process of this name on a state folder; the kernel lets go when the process ends.
+
+    Raises
+    ------
+    StoreError
+        Another one holds the lock, and goes on holding it.
+    """
+    handle = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    waited = 0.0
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if waited >= _LOCK_SECONDS or stop.is_set():
+                os.close(handle)
+                raise StoreError(
+                    f"another {name} runs on the state folder {folder}: stop it, or give this one its own"
+                ) from None
+            stop.wait(0.1)  # a predecessor may be ending
+            waited += 0.1
 
 
 def write_runtime_file(path: Path, facts: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from app.node.crash import crash_point
 from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class, message_done
-from app.node.intake import Intake, Transfer
+from app.node.intake import MISMATCH, SUCCESS, Answer, Intake, Transfer
 from app.settings import GatewaySettings
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -99,20 +99,23 @@ def _prepare_library(incoming: Path) -> None:
 
 
 def _store(event: Event, intake: Intake) -> Dataset:
-    request = event.request
-    answer = intake.receive(
-        Transfer(
-            path=Path(event.dataset_path),
-            affected_sop_class_uid=str(request.AffectedSOPClassUID),
-            affected_sop_instance_uid=str(request.AffectedSOPInstanceUID),
-            transfer_syntax_uid=str(event.context.transfer_syntax),
-            peer=str(event.assoc.requestor.address),
+    request, path = event.request, event.request._dataset_path
+    if path is None:
+        answer = Answer(MISMATCH, "the request carries no data set")
+    else:
+        answer = intake.receive(
+            Transfer(
+                path=Path(path),
+                affected_sop_class_uid=str(request.AffectedSOPClassUID),
+                affected_sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+                peer=str(event.assoc.requestor.address),
+            )
         )
-    )
     message_done(event.assoc)
     response = Dataset()
     response.Status = answer.status
-    if answer.comment:
+    if answer.status != SUCCESS and answer.comment:
         response.ErrorComment = answer.comment
     return response
 

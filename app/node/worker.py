@@ -6,7 +6,6 @@ start all that is unfinished goes on. Refuses to run beside another worker on th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import AnalysisError, BusmapError, StoreError
+from app.errors import AnalysisError, BusmapError
 from app.logs import configure_logs, log
 from app.node.analyst import AnalysisRefused, Analyst
 from app.node.assembly import Assembly
@@ -30,6 +29,7 @@ from app.node.jobs import DbosJobs, Execution, Jobs
 from app.node.process import (
     DEFAULT_ANALYSER,
     WORKER_FILE,
+    hold_lock,
     is_supervised,
     remove_runtime_file,
     start_process,
@@ -51,7 +51,7 @@ from app.settings import Settings
 
 _LONGEST_WAIT_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
-_LOCK_SECONDS = 15.0
+_LONGEST_LOOK_SECONDS = 1.0
 
 
 class Worker:
@@ -77,10 +77,17 @@ class Worker:
         if parked:
             log().warning("deliveries-without-destination", count=parked, remedy="name it and resend")
         poll = self._settings.assembly.poll_seconds
+        look = min(_LONGEST_LOOK_SECONDS, 5 * poll)  # a new result wakes the deliverers, a retry can wait
         self._jobs.start(self.run_job)
         self._spawn("engines", self._have_engines)
         for deliverer, wake in self._deliverers:
-            self._spawn("deliver", lambda deliverer=deliverer, wake=wake: deliverer.run(wake, poll))
+            self._spawn("deliver", lambda deliverer=deliverer, wake=wake: deliverer.run(wake, look))
+        try:
+            self._watch(stop, poll)
+        finally:
+            self.stop()
+
+    def _watch(self, stop: threading.Event, poll_seconds: float) -> None:
         next_sweep = self._clock.monotonic()
         while not stop.is_set():
             try:
@@ -93,8 +100,7 @@ class Worker:
             except SQLAlchemyError as error:
                 log().error("store-unreadable", error=type(error).__name__, remedy="check disk and database")
                 stop.wait(1)
-            stop.wait(poll)
-        self.stop()
+            stop.wait(poll_seconds)
 
     def stop(self) -> None:
         """Stop all parts; what is under way goes on at the next start."""
@@ -197,7 +203,7 @@ class Worker:
 
     def _commit(self, job: Job, status: str, objects: list[ResultObject], seconds: float) -> None:
         crash_point("result-before-commit")
-        names = [one.name for one in self._settings.delivery.destinations]
+        names = dict.fromkeys(one.name for one in self._settings.delivery.destinations)
         finish_job(self._store, job.job_id, status, objects, names, self._clock.now())
         crash_point("result-committed")
         for _, wake in self._deliverers:
@@ -246,24 +252,6 @@ def _read_result(folder: Path) -> tuple[str, list[ResultObject]]:
         raise AnalysisError("The written result is not whole; it is made again.") from error
 
 
-def _lock(folder: Path, stop: threading.Event) -> int:
-    """Be the only worker of a state folder; the kernel lets go of it when this process ends."""
-    handle = os.open(folder / "worker.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    waited = 0.0
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            if waited >= _LOCK_SECONDS or stop.is_set():
-                os.close(handle)
-                raise StoreError(
-                    f"another worker runs on the state folder {folder}: stop it, or give this one its own"
-                ) from None
-            stop.wait(0.1)  # a predecessor may be ending
-            waited += 0.1
-
-
 def main(settings: Settings | None = None) -> int:
     """Run the worker until it is told to stop; answers the exit status.
 
@@ -284,11 +272,15 @@ def main(settings: Settings | None = None) -> int:
     except OSError as error:
         log().error("worker-cannot-start", error=type(error).__name__, remedy=error.strerror)
         return 1
+    except Exception as error:
+        # The last border: whoever started this process starts it again.
+        log().error("worker-fault", error=type(error).__name__)
+        return 1
 
 
 def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
     store = open_store(settings.state_folder)
-    lock = _lock(settings.state_folder, stop)
+    lock = hold_lock(settings.state_folder, "worker", stop)
     jobs = DbosJobs(settings.state_folder / "dbos.sqlite", settings.assembly.poll_seconds / 2)
     worker = Worker(settings, store, jobs, Analyst(settings, analyser), SystemClock())
     try:

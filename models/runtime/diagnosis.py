@@ -27,11 +27,15 @@ class OperatingPoints:
 
 @dataclass(frozen=True)
 class DiagnosisModel:
-    """The network with its crop (side in pixels, times the lesion's longer side)."""
+    """The network with its crops: side in pixels, fields of view in times of the lesion's longer side.
+
+    Several fields of view are averaged: a shift of the outline by a few pixels, as a burnt-in mark can
+    cause it, moves their mean less than it moves one.
+    """
 
     engine: Engine
     side: int
-    context_factor: float
+    context_factors: tuple[float, ...]
 
     def logits(
         self, clean: npt.NDArray[np.uint8], masks: Sequence[npt.NDArray[np.bool_]]
@@ -39,8 +43,12 @@ class DiagnosisModel:
         """Malignancy logit of each lesion of one region, uint8 (rows, columns) with its marks suppressed."""
         if not masks:
             return ()
-        crops = np.stack([lesion_crop(clean, mask, self.side, self.context_factor) for mask in masks])
-        return tuple(float(logit) for logit in self.engine.run({"crop": crops})["malignancy_logit"])
+        crops = [
+            lesion_crop(clean, mask, self.side, factor) for mask in masks for factor in self.context_factors
+        ]
+        logits = self.engine.run({"crop": np.stack(crops)})["malignancy_logit"]
+        means = logits.reshape(len(masks), len(self.context_factors)).mean(axis=1)
+        return tuple(float(logit) for logit in means)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def load_gate(path: Path) -> Gate:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Gate(arrays["centre"], arrays["whitening"], float(arrays["threshold"]))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ModelError(f"{path.name} cannot be used ({error}): reinstall the model bundle") from None
 
 

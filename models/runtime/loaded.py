@@ -53,7 +53,7 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
         diagnosis=DiagnosisModel(
             OnnxRuntimeEngine(diagnosis.weights, threads),
             int(diagnosis.fact("side")),
-            float(diagnosis.fact("context_factor")),
+            tuple(float(factor) for factor in diagnosis.fact("context_factors")),
         ),
         judgement=Judgement(
             load_calibration(diagnosis.folder / "models" / "calibration.json"),

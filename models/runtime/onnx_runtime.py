@@ -1,19 +1,24 @@
 """ONNX Runtime on the CPU: the engine that runs everywhere.
 
-Promises: FP32, a fixed number of threads, so the same input gives the same bytes on one machine. Several
-threads may call it. Refuses a file it cannot load with a ModelError.
+Promises: nothing is sent to the library's maker and no identifier of the machine is written (its telemetry
+is on by default and latched at import: it is switched off before); FP32 and a fixed number of threads, so
+the same input gives the same bytes on one machine. Several threads may call it. Refuses a file it cannot
+load with a ModelError.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.runtime.engine import Arrays, EngineIdentity, ModelError
+
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"  # both names are in use
+import onnxruntime  # after the switch
 
 
 class OnnxRuntimeEngine:

@@ -66,7 +66,7 @@ def publish(
         records = _development(data)
         rows = module.out_of_fold(records, runs, DEVELOPMENT_FOLDS)
         target = predictions or runs / "out-of-fold.parquet"
-        import_module("models.training.predict").write_predictions(rows, target)
+        import_module("models.data.prediction").write_predictions(rows, target)
         typer.echo(f"Out-of-fold predictions: {target} ({len(rows)} images)")
         module.publish(records, runs, FINAL, rows, bundles)
         typer.echo(f"Bundles: {bundles}")

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
+
+from models.runtime.onnx_runtime import OnnxRuntimeEngine
 
 OPSET = 17
 TOLERANCE = 1e-5  # of the output's range
@@ -26,7 +27,7 @@ class ExportError(RuntimeError):
 
 
 class LesionExport(torch.nn.Module):
-    """`image` (n, 1, s, s) -> `lesion_probability` (n, 1, s, s), `features` (n, d): mean with the mirrored."""
+    """`image` (n, 1, s, s) -> `lesion_probability` (n, 1, s, s), `features` (n, d), with the mirrored."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -78,12 +79,9 @@ def export(
     probe = torch.rand((3, *example.shape[1:]), generator=generator)
     with torch.no_grad():
         eager = module(probe)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    answers = session.run(list(outputs), {inputs[0]: probe.numpy()})
-    for name, expected, answer in zip(
-        outputs, eager if isinstance(eager, tuple) else (eager,), answers, strict=True
-    ):
-        reference = expected.numpy()
+    answers = OnnxRuntimeEngine(path, threads=1).run({inputs[0]: probe.numpy()})
+    for name, expected in zip(outputs, eager if isinstance(eager, tuple) else (eager,), strict=True):
+        reference, answer = expected.numpy(), answers[name]
         spread = max(float(np.ptp(reference)), 1e-6)
         difference = float(np.abs(reference - answer).max())
         if difference > TOLERANCE * spread and difference > 1e-5:

@@ -17,6 +17,14 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from models.data.prediction import (
+    Array,
+    Networks,
+    Prediction,
+    predict,
+    read_predictions,
+    write_predictions,
+)
 from models.data.record import Record, data_hash
 from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
@@ -31,16 +39,10 @@ from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
 from models.training.export import DiagnosisExport, LesionExport, export
 from models.training.fit_gate import fit_gate
-from models.training.predict import (
-    Array,
-    Networks,
-    Prediction,
-    predict,
-    read_predictions,
-    write_predictions,
-)
 
 VERSION = "0.1.0"
+# Around the field of view of training, within the zooms it was augmented by.
+CONTEXT_FACTORS = (1.35, 1.5, diagnosis.CONTEXT_FACTOR, 1.9, 2.15)
 RULE = ComponentRule(threshold=0.5, minimum_area_fraction=0.002, further_score=0.8)
 
 
@@ -77,7 +79,7 @@ def load_networks(runs: Path, name: str, gate: Gate | None = None) -> Networks:
         DiagnosisModel(
             TorchEngine(DiagnosisExport(crop), ["malignancy_logit"]),
             diagnosis.SIDE,
-            diagnosis.CONTEXT_FACTOR,
+            CONTEXT_FACTORS,
         ),
         digest.hexdigest(),
     )
@@ -97,12 +99,12 @@ def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> 
 
 
 def predict_fold(records: Sequence[Record], runs: Path, fold: int) -> list[Prediction]:
-    """Uncalibrated predictions of one fold; kept beside the runs for the next call."""
-    kept = runs / f"fold{fold}.parquet"
+    """Uncalibrated predictions of one fold; kept beside the runs, under the digest of their weights."""
+    networks = load_networks(runs, str(fold))
+    kept = runs / f"fold{fold}-{networks.sha256[:16]}.parquet"
     if not kept.exists():
         others = [record for record in records if record.fold != fold]
         held = [record for record in records if record.fold == fold]
-        networks = load_networks(runs, str(fold))
         gate = fit_gate(others, networks.lesion, segmentation.DEFAULTS.seed)
         networks = replace(networks, lesion=replace(networks.lesion, gate=gate))
         rows = list(predict(track(held, f"fold {fold}"), networks, None))
@@ -138,13 +140,18 @@ def publish(
     gate = fit_gate(records, networks.lesion, segmentation.DEFAULTS.seed)
     logits, malignant = patient_logits(rows)
     calibration = make_calibration(logits, malignant)
-    facts: dict[str, Any] = {"seed": segmentation.DEFAULTS.seed, "data_sha256": data_hash(records)}
+    facts: dict[str, Any] = {"data_sha256": data_hash(records)}
     _publish_lesion(runs, name, bundles / "breast_us_lesion", gate, facts)
     points = operating_points(logits, malignant)
     _publish_diagnosis(runs, name, bundles / "breast_us_diagnosis", points, facts)
     content = {"logits": calibration.logits.tolist(), "malignant": calibration.malignant.astype(int).tolist()}
     target = bundles / "breast_us_diagnosis" / "models" / "calibration.json"
     target.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _settings_of(run: Path) -> Any:
+    """What the run was really made with, seed and epochs among it."""
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))["settings"]
 
 
 def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict[str, Any]) -> None:
@@ -176,7 +183,7 @@ def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict
             "model_sha256": digest,
             "side": side,
             "rule": asdict(RULE),
-            "settings": asdict(segmentation.DEFAULTS),
+            "settings": _settings_of(runs / "segmentation" / name),
         },
     )
 
@@ -207,9 +214,9 @@ def _publish_diagnosis(
             **facts,
             "model_sha256": digest,
             "side": side,
-            "context_factor": diagnosis.CONTEXT_FACTOR,
+            "context_factors": CONTEXT_FACTORS,
             "operating_points": points,
             "aggregation": "mean logit over the views of a lesion",
-            "settings": asdict(diagnosis.DEFAULTS),
+            "settings": _settings_of(runs / "diagnosis" / name),
         },
     )

@@ -127,7 +127,7 @@ def test_worker_dies_at(place: str, house: House) -> None:
 
 def test_everything_arrived_once(house: House) -> None:
     node, pacs, images = house
-    node.start(*{"gateway", "worker"} - node.processes.keys())
+    node.complete()
     if not images:
         images.append(ultrasound("alone"))
         acknowledged(node, images[0])
@@ -162,7 +162,7 @@ def _kill_at_random_moments(
             count += 1
             pause.wait(0.1)
 
-    node.start(*{"gateway", "worker"} - node.processes.keys())
+    node.complete()
     scanner = threading.Thread(target=scan)
     scanner.start()
     try:

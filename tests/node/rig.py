@@ -127,6 +127,12 @@ class Node:
             process.stdin.flush()
             self.processes[name] = process
 
+    def complete(self) -> None:
+        """Start what does not run."""
+        missing = {"gateway", "worker"} - self.processes.keys()
+        if missing:
+            self.start(*missing)
+
     def kill(self, *names: str) -> None:
         for name in names:
             self.processes[name].kill()

@@ -41,7 +41,11 @@ CANARY = "CANARY^PATIENT"
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     one = Node(
         tmp_path_factory.mktemp("gateway") / "state",
-        gateway={"first_byte_timeout_seconds": 1.5, "network_timeout_seconds": 2},
+        gateway={
+            "first_byte_timeout_seconds": 1.5,
+            "network_timeout_seconds": 4,
+            "maximum_associations_per_address": 4,
+        },
     )
     one.start("gateway")
     yield one
@@ -180,6 +184,17 @@ def test_cut_data_set_is_refused(node: Node) -> None:
     assert answer.Status == 0xA900
     assert "cut" in answer.ErrorComment
     association.release()
+
+
+def test_request_without_data_set_is_refused(node: Node) -> None:
+    image = ultrasound("empty", "empty")
+    association = associate(node.port, [image])
+    request = _store_request(image)
+    request.DataSet = None
+    answer = _exchange(association, request, image)
+    assert answer is None or answer.Status in (0xA900, 0xC000)
+    association.abort()
+    assert echo(node.port) == 0
 
 
 def test_retired_classes_and_compressed_syntaxes_are_stored(node: Node) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from validation.predictions import PredictedImage
+from models.data.prediction import Prediction
 
 
-def made_rows(seed: int = 0, patients: int = 120) -> list[PredictedImage]:
+def made_rows(seed: int = 0, patients: int = 120) -> list[Prediction]:
     """One to two images a patient, a third malignant, some lesions missed, some images abstained from."""
     random = np.random.default_rng(seed)
     rows = []
@@ -24,7 +24,7 @@ def made_rows(seed: int = 0, patients: int = 120) -> list[PredictedImage]:
             lesions = int(random.random() > 0.06)
             found = bool(lesions) and not abstained
             rows.append(
-                PredictedImage(
+                Prediction(
                     image_id=f"image-{patient:04d}-{view}",
                     patient_id=f"patient-{patient:04d}",
                     fold=1 + patient % 4,
@@ -46,7 +46,7 @@ def made_rows(seed: int = 0, patients: int = 120) -> list[PredictedImage]:
     return rows
 
 
-def write_parquet(rows: list[PredictedImage], path: Path) -> Path:
+def write_parquet(rows: list[Prediction], path: Path) -> Path:
     """Write the rows as they are, whatever is wrong with them."""
     pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), path)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,9 +11,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
+from models.data.busbra import read_busbra
+from models.runtime.loaded import load_models
+from tests.models.made_sets import make_busbra
 from tests.validation.made_predictions import made_rows, write_parquet
 from validation.cli import app
 from validation.figures import Thresholds, figures, judge, patients_of
+from validation.predictions import read_predictions
 from validation.report import RESEARCH_USE, Run, write_report
 
 THRESHOLDS = Thresholds(sensitive=-1.0, specific=1.0)
@@ -203,3 +207,21 @@ def test_the_verb_names_cause_and_remedy_without_a_traceback(tmp_path):
     assert "give another folder" in blocked.output
     assert run("predictions", whole, "--bundles", tmp_path / "none").exit_code == 5
     assert run("dataset", "breast", tmp_path, "--out", tmp_path / "out").exit_code == 10
+
+
+def test_the_product_is_judged_from_a_published_layout(tmp_path):
+    data = make_busbra(tmp_path / "data", patients=30)
+    result = run("dataset", "busbra", data, "--out", tmp_path / "out", "--resamples", RESAMPLES)
+    assert result.exit_code == 0, result.output
+    rows = read_predictions(tmp_path / "out" / "busbra.parquet")
+    confirming = [record for record in read_busbra(data) if record.fold == 5]
+    assert [row.image_id for row in rows] == [record.image_id for record in confirming]
+    content = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert content["files"][0]["everything"]["patients"] == 6
+    points = load_models().judgement.points
+    assert content["thresholds"] == {
+        "sensitive": points.sensitive_logit,
+        "specific": points.specific_logit,
+    }
+    again = judge("busbra", rows, Thresholds(**content["thresholds"]), resamples=RESAMPLES)
+    assert content["files"][0] == json.loads(json.dumps(asdict(again)))

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.training.predict import Prediction
+from models.data.prediction import Prediction
 from tests.validation.made_predictions import made_rows, write_parquet
-from validation.predictions import COLUMNS, PredictedImage, PredictionError, read_predictions
+from validation.predictions import COLUMNS, PredictionError, read_predictions
 
 
 def test_the_columns_are_those_that_training_writes():
-    assert [(field.name, field.type) for field in fields(PredictedImage)] == [
+    assert [(field.name, field.type) for field in fields(Prediction)] == [
         (field.name, field.type) for field in fields(Prediction)
     ]
 

@@ -128,8 +128,6 @@ def keep_instance(store: Store, received: ReceivedInstance) -> Outcome:
                 .values(
                     last_received_at=received.received_at,
                     state=StudyState.OPEN,
-                    # A request to close holds for what had arrived, so a late image waits for its own.
-                    close_requested=0,
                 )
             )
         return Outcome.NEW

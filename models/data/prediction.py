@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,12 @@ class Networks:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One row of a prediction file."""
+    """What was predicted of one image, and what is true of it.
+
+    `probability` of malignancy, 0..1: 0 where no lesion was found. `logit` is the network's raw answer on
+    the first lesion, None without one. `dice` 0..1 against the reference outline. `abstained`: the image
+    was set aside as unlike what the models know.
+    """
 
     image_id: str
     patient_id: str
@@ -107,9 +113,14 @@ def _row(
 
 def write_predictions(rows: Sequence[Prediction], path: Path) -> None:
     """Write rows as parquet, whole or not at all."""
+    write_rows([asdict(row) for row in rows], path)
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write any rows of plain values as parquet, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), unfinished)
+    pq.write_table(pa.Table.from_pylist(list(rows)), unfinished)
     unfinished.replace(path)
 
 

@@ -1,0 +1,176 @@
+"""The database: its schema, its refusals, and the states of a study under any order of events."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from app.errors import StoreError
+from app.node.assembly import Assembly
+from app.node.intake import SUCCESS, sweep
+from app.node.store import schema
+from app.node.store.database import FILE_NAME, open_store
+from app.node.store.images import request_close
+from app.node.store.overview import study_lines
+from app.node.store.work import count_attempt, fail_job, finish_job, start_job, unfinished_jobs
+from tests.node.inprocess import Bench
+from tests.node.rig import report, ultrasound
+
+
+def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with store.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == schema.HEAD
+        assert compare_metadata(context, schema.metadata) == []
+    store.close()
+
+
+def test_commits_are_durable_by_configuration(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with store.read() as connection:
+        asked = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert asked == {"journal_mode": "delete", "synchronous": 2, "foreign_keys": 1}
+    store.close()
+
+
+def test_newer_database_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    store.close()
+    with pytest.raises(StoreError, match="newer busmap"):
+        open_store(tmp_path)
+
+
+def test_damaged_database_is_refused(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="backup"):
+        open_store(tmp_path)
+
+
+def test_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="writable"):
+        open_store(tmp_path / "file")
+
+
+def test_docstring_names_every_state() -> None:
+    for states in (schema.StudyState, schema.JobState, schema.DeliveryState, schema.InstanceKind):
+        for state in states:
+            assert re.search(rf"\b{state}\b", str(schema.__doc__)), state
+
+
+def test_sweep_removes_what_was_never_acknowledged(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "state")
+    assert bench.receive(ultrasound("1")).status == SUCCESS
+    (bench.store.incoming_folder / "cut.dcm").touch()
+    orphan = bench.store.image_path("ab" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.touch()
+    assert sweep(bench.store) == 2
+    assert len(list((tmp_path / "state" / "images").glob("*/*"))) == 1
+
+
+class StudyLife(RuleBasedStateMachine):
+    """One study under any order of images, reports, closings and job ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.bench = Bench(self.folder / "state")
+        self.assembly = Assembly(self.bench.store, self.bench.clock, 60)
+        self.images: set[int] = set()  # received
+        self.closed: list[frozenset[int]] = []  # input of each revision
+        self.running: int | None = None
+
+    def teardown(self) -> None:
+        self.bench.store.close()
+        shutil.rmtree(self.folder)
+
+    @rule(number=st.integers(0, 6))
+    def image(self, number: int) -> None:
+        assert self.bench.receive(ultrasound(str(number))).status == SUCCESS
+        self.images.add(number)
+
+    @rule(number=st.integers(0, 2))
+    def foreign_report(self, number: int) -> None:
+        assert self.bench.receive(report(f"report{number}")).status == SUCCESS
+
+    @rule()
+    def other_bytes(self) -> None:
+        changed = ultrasound("0")
+        changed.PixelData = bytes(len(changed.PixelData))
+        if 0 in self.images:
+            assert self.bench.receive(changed).status == SUCCESS
+
+    @rule(seconds=st.sampled_from([1.0, 61.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.assembly.close_due()
+        self.bench.clock.advance(seconds)
+        for _ in self.assembly.close_due():
+            self.closed.append(frozenset(self.images))
+
+    @rule()
+    def close(self) -> None:
+        self.assembly.close_due()
+        for study in study_lines(self.bench.store):
+            if study.state == "open":
+                request_close(self.bench.store, 1)
+                assert len(self.assembly.close_due()) == 1
+                self.closed.append(frozenset(self.images))
+
+    @precondition(lambda self: unfinished_jobs(self.bench.store))
+    @rule()
+    def job_starts(self) -> None:
+        [newest] = unfinished_jobs(self.bench.store)[-1:]
+        oldest = unfinished_jobs(self.bench.store)[0]
+        job = start_job(self.bench.store, oldest, self.bench.clock.now())
+        assert job is not None
+        assert job == start_job(self.bench.store, oldest, self.bench.clock.now() + 5)
+        self.running = oldest
+        assert newest >= oldest
+
+    @precondition(lambda self: self.running is not None)
+    @rule(good=st.booleans())
+    def job_ends(self, good: bool) -> None:
+        store, now = self.bench.store, self.bench.clock.now()
+        assert self.running is not None
+        if good:
+            assert finish_job(store, self.running, "no-findings", [], [], now)
+        else:
+            count_attempt(store, self.running)
+            fail_job(store, self.running, "analysis-failed", "It failed.", now)
+        assert start_job(store, self.running, now) is None
+        assert not finish_job(store, self.running, "no-findings", [], [], now)
+        self.running = None
+
+    @invariant()
+    def rows_say_what_happened(self) -> None:
+        lines = study_lines(self.bench.store)
+        if not lines:
+            assert not self.images
+            return
+        [study] = lines
+        assert study.images == len(self.images)
+        assert study.revision == len(self.closed)
+        expected = "idle" if not self.images else "closed" if self.closed[-1:] == [self.images] else "open"
+        assert study.state == expected
+        assert (study.job_state is None) == (not self.closed)
+
+
+StudyLife.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestStudyLife = StudyLife.TestCase
