@@ -8,7 +8,6 @@ Files are named by the SHA-256 of their bytes; no path is made from a received v
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from app.logs import StudyRefs, log
 from app.node.clock import Clock
 from app.node.crash import crash_point
 from app.node.header import Identity, RefusedObject, data_set_offset, read_identity
-from app.node.store.database import Store
+from app.node.store.database import Store, sync
 from app.node.store.images import (
     Outcome,
     ReceivedInstance,
@@ -149,12 +148,12 @@ class Intake:
         final = self._store.image_path(file_sha256)
         if not final.parent.exists():
             final.parent.mkdir(mode=0o700, exist_ok=True)
-            _sync(final.parent.parent)
-        _sync(path)
+            sync(final.parent.parent)
+        sync(path)
         crash_point("image-synced")
         path.rename(final)
         crash_point("image-renamed")
-        _sync(final.parent)
+        sync(final.parent)
 
 
 def sweep(store: Store) -> int:
@@ -190,11 +189,3 @@ def _digests(transfer: Transfer) -> tuple[str, str, int]:
             content.update(chunk)
             size += len(chunk)
     return whole.hexdigest(), content.hexdigest(), size
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -56,6 +56,8 @@ class _Child:
             stdin=subprocess.PIPE,
             # Ctrl-C in a terminal reaches the whole group; the children are stopped by us, in order.
             start_new_session=True,
+            # Many short-lived threads: glibc would keep a heap for each and never give it back.
+            env={"MALLOC_ARENA_MAX": "2", **os.environ},
         )
         self._started = time.monotonic()
         assert self.process.stdin is not None

@@ -36,7 +36,7 @@ from app.node.process import (
     stop_on_signals,
     write_runtime_file,
 )
-from app.node.store.database import Store, open_store
+from app.node.store.database import Store, open_store, sync
 from app.node.store.deliveries import park_unknown, requeue_interrupted, result_folder
 from app.node.store.work import (
     Job,
@@ -222,6 +222,7 @@ class Worker:
 def _make_room(folder: Path) -> None:
     """Make the study's folder, without what a killed analysis may have left half written in it."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync(folder.parent.parent)
     for left in folder.parent.iterdir():
         if not left.name.isdigit():
             shutil.rmtree(left, ignore_errors=True)
@@ -281,7 +282,7 @@ def main(settings: Settings | None = None) -> int:
 def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
     store = open_store(settings.state_folder)
     lock = hold_lock(settings.state_folder, "worker", stop)
-    jobs = DbosJobs(settings.state_folder / "dbos.sqlite", settings.assembly.poll_seconds / 2)
+    jobs = DbosJobs(settings.state_folder / "dbos.sqlite", max(0.05, settings.assembly.poll_seconds / 2))
     worker = Worker(settings, store, jobs, Analyst(settings, analyser), SystemClock())
     try:
         worker.run(stop)

@@ -64,7 +64,7 @@ def publish(
         module = import_module("models.training.publish")
         _check_runs(runs)
         records = _development(data)
-        rows = module.out_of_fold(records, runs, DEVELOPMENT_FOLDS)
+        rows = import_module("models.training.out_of_fold").out_of_fold(records, runs, DEVELOPMENT_FOLDS)
         target = predictions or runs / "out-of-fold.parquet"
         import_module("models.data.prediction").write_predictions(rows, target)
         typer.echo(f"Out-of-fold predictions: {target} ({len(rows)} images)")

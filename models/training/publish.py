@@ -1,126 +1,35 @@
-"""From finished runs to predictions and bundles: out-of-fold rows, gate, calibration, operating points.
+"""From finished runs to the bundles that ship: weights as ONNX, gate, calibration, operating points, cards.
 
-Promises: everything that is chosen here (gate, calibration, operating points) comes from folds 1 to 4;
-the confirmation sets are only predicted, by the shipping networks, when asked for.
+Promises: everything that is chosen here comes from folds 1 to 4.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 
-from models.data.prediction import (
-    Array,
-    Networks,
-    Prediction,
-    predict,
-    read_predictions,
-    write_predictions,
-)
+from models.data.prediction import Prediction
 from models.data.record import Record, data_hash
 from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.calibration import make_calibration
-from models.runtime.components import ComponentRule
-from models.runtime.diagnosis import DiagnosisModel
-from models.runtime.engine import Arrays, EngineIdentity
 from models.runtime.gate import Gate, save_gate
-from models.runtime.lesion import LesionModel
 from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
+from models.training.card import write_card
 from models.training.export import DiagnosisExport, LesionExport, export
 from models.training.fit_gate import fit_gate
+from models.training.networks import CONTEXT_FACTORS, RULE, load_networks
+from models.training.out_of_fold import patient_logits
 
 VERSION = "0.1.0"
-# Around the field of view of training, within the zooms it was augmented by.
-CONTEXT_FACTORS = (1.35, 1.5, diagnosis.CONTEXT_FACTOR, 1.9, 2.15)
-RULE = ComponentRule(threshold=0.5, minimum_area_fraction=0.002, further_score=0.8)
-
-
-class TorchEngine:
-    """A network in eager mode, answering as its ONNX file will (an Engine)."""
-
-    def __init__(self, module: torch.nn.Module, outputs: Sequence[str]) -> None:
-        self._module, self._outputs = module.eval(), tuple(outputs)
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """PyTorch on the CPU in single precision."""
-        return EngineIdentity("torch-cpu", "FP32")
-
-    @torch.no_grad()
-    def run(self, inputs: Arrays) -> dict[str, Array]:
-        """Run one batch."""
-        answer = self._module(*(torch.from_numpy(np.asarray(value)) for value in inputs.values()))
-        parts = answer if isinstance(answer, tuple) else (answer,)
-        return {name: part.numpy() for name, part in zip(self._outputs, parts, strict=True)}
-
-
-def load_networks(runs: Path, name: str, gate: Gate | None = None) -> Networks:
-    """The averaged networks of a run pair: `runs`/segmentation/`name` and `runs`/diagnosis/`name`."""
-    lesion, crop = LesionNet(pretrained=False), DiagnosisNet(pretrained=False)
-    digest = hashlib.sha256()
-    for network, kind in ((lesion, "segmentation"), (crop, "diagnosis")):
-        path = runs / kind / name / "weights.pt"
-        network.load_state_dict(torch.load(path, weights_only=True))
-        digest.update(path.read_bytes())
-    lesion_engine = TorchEngine(LesionExport(lesion), ["lesion_probability", "features"])
-    return Networks(
-        LesionModel(lesion_engine, segmentation.SIDE, RULE, gate),
-        DiagnosisModel(
-            TorchEngine(DiagnosisExport(crop), ["malignancy_logit"]),
-            diagnosis.SIDE,
-            CONTEXT_FACTORS,
-        ),
-        digest.hexdigest(),
-    )
-
-
-def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> list[Prediction]:
-    """Predictions of each fold by networks and gate that did not see it, calibrated by the other folds."""
-    rows = [row for fold in folds for row in predict_fold(records, runs, fold)]
-    calibrated: list[Prediction] = []
-    for fold in folds:
-        calibration = make_calibration(*patient_logits([row for row in rows if row.fold != fold]))
-        for row in (row for row in rows if row.fold == fold):
-            known = row.found and row.logit is not None
-            value = calibration.probability(row.logit).value if known and row.logit is not None else 0.0
-            calibrated.append(replace(row, probability=value))
-    return sorted(calibrated, key=lambda row: row.image_id)
-
-
-def predict_fold(records: Sequence[Record], runs: Path, fold: int) -> list[Prediction]:
-    """Uncalibrated predictions of one fold; kept beside the runs, under the digest of their weights."""
-    networks = load_networks(runs, str(fold))
-    kept = runs / f"fold{fold}-{networks.sha256[:16]}.parquet"
-    if not kept.exists():
-        others = [record for record in records if record.fold != fold]
-        held = [record for record in records if record.fold == fold]
-        gate = fit_gate(others, networks.lesion, segmentation.DEFAULTS.seed)
-        networks = replace(networks, lesion=replace(networks.lesion, gate=gate))
-        rows = list(predict(track(held, f"fold {fold}"), networks, None))
-        write_predictions(rows, kept)
-    return read_predictions(kept)
-
-
-def patient_logits(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
-    """Mean logit over the views in which a lesion was found, one a patient; patients without are left out."""
-    logits: dict[str, list[float]] = {}
-    malignant: dict[str, bool] = {}
-    for row in rows:
-        if row.found and row.logit is not None:
-            logits.setdefault(row.patient_id, []).append(row.logit)
-            malignant[row.patient_id] = row.malignant
-    return [float(np.mean(values)) for values in logits.values()], [malignant[key] for key in logits]
 
 
 def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict[str, float]:
@@ -147,6 +56,49 @@ def publish(
     content = {"logits": calibration.logits.tolist(), "malignant": calibration.malignant.astype(int).tolist()}
     target = bundles / "breast_us_diagnosis" / "models" / "calibration.json"
     target.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    folds = [str(fold) for fold in sorted({record.fold for record in records if record.fold})]
+    counts = {"images": len(records), "patients": len({record.patient_id for record in records}), **facts}
+    write_card(
+        bundles / "breast_us_lesion",
+        runs / "segmentation",
+        folds,
+        "held_out_dice",
+        {**_card_facts(bundles / "breast_us_lesion"), **counts, **_LESION_CARD},
+    )
+    write_card(
+        bundles / "breast_us_diagnosis",
+        runs / "diagnosis",
+        folds,
+        "held_out_auc",
+        {**_card_facts(bundles / "breast_us_diagnosis"), **counts, **_DIAGNOSIS_CARD},
+    )
+
+
+_LESION_CARD = {
+    "input": "`image`: a B-mode region as grey square, burnt-in marks suppressed, values 0 to 1",
+    "output": "`lesion_probability`: a map of the square; `features`, pooled, for the gate `models/gate.npz`",
+    "caution": "The gate sees what is far from its training pictures and misses some of what is near.",
+    "verb": "lesion",
+}
+_DIAGNOSIS_CARD = {
+    "input": "`crop`: the lesion with its surroundings, grey and mask, values 0 to 1",
+    "output": "`malignancy_logit`; `models/calibration.json` makes of its mean over views a probability with "
+    "its Venn-Abers pair; operating points in `configs/metadata.json`",
+    "caution": "The probability holds for the share of malignant lesions it is asked for.",
+    "verb": "diagnosis",
+}
+
+
+def _card_facts(folder: Path) -> dict[str, str]:
+    """What the card takes from the metadata written beside it."""
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    settings = ", ".join(f"{key} {value}" for key, value in metadata["busmap"]["settings"].items())
+    names = ("name", "version", "task")
+    return {
+        **{key: metadata[key] for key in names},
+        "sha256": metadata["busmap"]["model_sha256"],
+        "settings": settings,
+    }
 
 
 def _settings_of(run: Path) -> Any:

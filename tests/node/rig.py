@@ -190,7 +190,8 @@ def associate(
     port: int, objects: Iterable[Dataset] = (), called: str = "BUSMAP", calling: str = "SCANNER"
 ) -> Any:
     entity = AE(calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.acse_timeout = entity.network_timeout = 30
+    entity.dimse_timeout = 10
     entity.add_requested_context(VERIFICATION)
     for one in objects:
         entity.add_requested_context(one.SOPClassUID, one.file_meta.TransferSyntaxUID)
