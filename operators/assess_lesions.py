@@ -44,7 +44,7 @@ def assess_lesions(
     return StudyResult(
         study=detections.study,
         lesions=tuple(
-            Lesion(number, track, assessment, track[0].frame.laterality)
+            Lesion(number, track, assessment, track[0].frame.laterality, _clock_hour(track))
             for number, (track, assessment) in enumerate(lesions, start=1)
         ),
         frames=detections.frames,
@@ -84,6 +84,11 @@ def _band(probability: float) -> int:
 
 def _with_logits(views: Sequence[LesionView], model: DiagnosisModel) -> list[LesionView]:
     return [replace(view, malignancy_logit=model.logits(view.clean, [view.mask])[0]) for view in views]
+
+
+def _clock_hour(track: Track) -> int | None:
+    hours = {view.frame.clock_hour for view in track} - {None}
+    return hours.pop() if len(hours) == 1 else None
 
 
 def _assess(track: Track, judgement: Judgement, prevalence: float) -> Assessment:

@@ -75,13 +75,14 @@ class Assessment:
 class Lesion:
     """One lesion of the study, seen in one or more views.
 
-    `number` counts from 1, highest probability first.
+    `number` counts from 1, highest probability first. `clock_hour`: where all views that state one agree.
     """
 
     number: int
     views: tuple[LesionView, ...]
     assessment: Assessment
     laterality: str | None = None
+    clock_hour: int | None = None
 
     @property
     def key_view(self) -> LesionView:

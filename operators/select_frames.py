@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
-from pydicom.dataset import Dataset
 
 from operators.decode import decode_frames
 from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
+from operators.site import clock_hour, laterality
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
 from operators.tissue import Pixels, crop, luma, not_grey, without_tissue
-
-# Anatomic Region Modifier, CID 244 of PS3.16 in SNOMED CT and the older SNOMED RT.
-_SIDE_CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L"}
-_SIDES = frozenset("LR")
 
 
 @dataclass
@@ -106,6 +102,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
     picked = _Picked()
     reading = read_regions(instance.header)
     side, note = laterality(instance.header)
+    hour = clock_hour(instance.header)
     picked.warnings += [*reading.warnings, *([note] if note else [])]
     whole = _unusable_by_header(reading)
     if whole:
@@ -118,7 +115,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
                     picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
                 else:
                     grey = np.array(luma(crop(pixels, region)))  # a copy: the picture itself is let go
-                    picked.frames.append(Frame(instance, number, region, grey, side))
+                    picked.frames.append(Frame(instance, number, region, grey, side, hour))
     except UndecodableError as error:
         # A cine with a damaged frame may be damaged elsewhere too: none of it is trusted.
         return _Picked([], [_aside(instance, None, error.reason, error.detail)], picked.warnings)
@@ -176,22 +173,6 @@ def _said_once(instance: Instance, picked: _Picked, looked_at: int) -> list[SetA
         return list(dict.fromkeys(picked.set_aside))
     first = picked.set_aside[0]
     return [_aside(instance, None, first.reason, first.detail)]
-
-
-def laterality(header: Dataset) -> tuple[str | None, str | None]:
-    """Side of the body ("L", "R" or None) and a warning where the header contradicts itself.
-
-    Sources: ImageLaterality, Laterality (PS3.3 C.7.6.1, C.7.3.1) and the modifier of the anatomic region.
-    Bilateral and unpaired say nothing of one side.
-    """
-    said = {str(header.get(keyword) or "").strip().upper() for keyword in ("ImageLaterality", "Laterality")}
-    for region in (header, *(header.get("AnatomicRegionSequence") or ())):
-        for modifier in region.get("AnatomicRegionModifierSequence") or ():
-            said.add(_SIDE_CODES.get(str(modifier.get("CodeValue") or ""), ""))
-    sides = said & _SIDES
-    if len(sides) > 1:
-        return None, "The header of an image names both sides, left and right; its side is taken as unknown."
-    return (sides.pop() if sides else None), None
 
 
 class SelectFramesOperator(Operator):

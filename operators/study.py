@@ -142,7 +142,7 @@ class Frame:
 
     `grey` is uint8 of shape (region.rows, region.columns): luma of the region alone, nothing outside.
     `frame_number` is 1-based (1 for a single-frame instance). `laterality` is "L", "R" or None (unknown
-    or contradictory).
+    or contradictory), `clock_hour` 1 to 12 or None.
     """
 
     instance: Instance
@@ -150,6 +150,7 @@ class Frame:
     region: Region
     grey: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     laterality: str | None = None
+    clock_hour: int | None = None
 
     @property
     def key(self) -> tuple[str, int, int, int]:

@@ -60,7 +60,7 @@ def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> 
     given = lesion.assessment
     y = canvas.text(wording.NOT_VERIFIED, x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
-    y = canvas.text(f"L{lesion.number}: {wording.SIDES[lesion.laterality]}", x, y, width, size=LARGE)
+    y = canvas.text(f"L{lesion.number}: {wording.site_text(lesion)}", x, y, width, size=LARGE)
     y = canvas.text(wording.size_text(view.measurement), x, y, width) + 10
     y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width) + 14
     values = (given.probability_low, given.probability, given.probability_high)

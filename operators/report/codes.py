@@ -12,6 +12,7 @@ from pydicom.sr.coding import Code
 
 from operators.report.uids import PRIVATE_SCHEME
 from operators.report.wording import CATEGORY_NAME
+from operators.site import CLOCK_CODES
 
 BREAST = Code("76752008", "SCT", "Breast")
 SIDES = {"L": Code("7771000", "SCT", "Left"), "R": Code("24028007", "SCT", "Right")}
@@ -43,6 +44,11 @@ SPECIFIC = Code("SPEC90", PRIVATE_SCHEME, "At or above the threshold of 90% spec
 
 MILLIMETRE, SQUARE_MILLIMETRE = Code("mm", "UCUM", "millimeter"), Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "percent")
+
+
+def clock_face(hour: int) -> Code:
+    """Position on the clock face of the breast (CID 6018), hour 1 to 12."""
+    return Code(CLOCK_CODES[hour - 1], "SCT", f"{hour} o'clock position")
 
 
 def category_value(category: str | None) -> CodedConcept:

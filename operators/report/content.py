@@ -154,7 +154,13 @@ def _lesion_group(
         referenced_region=region,
         finding_type=own.MASS,
         algorithm_id=_algorithm(result.models, result.settings_digest),
-        finding_sites=[FindingSite(own.BREAST, laterality=own.SIDES.get(lesion.laterality or ""))],
+        finding_sites=[
+            FindingSite(
+                own.BREAST,
+                laterality=own.SIDES.get(lesion.laterality or ""),
+                topographical_modifier=own.clock_face(lesion.clock_hour) if lesion.clock_hour else None,
+            )
+        ],
         measurements=_measurements(lesion, view),
         qualitative_evaluations=_evaluations(lesion),
     )

@@ -68,6 +68,7 @@ def _lesion(lesion: Lesion) -> dict[str, Any]:
     return {
         "number": lesion.number,
         "laterality": lesion.laterality,
+        "clock_hour": lesion.clock_hour,
         "probability": given.probability,
         "probability_low": given.probability_low,
         "probability_high": given.probability_high,
@@ -99,7 +100,7 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
         lesions=[
             {
                 "name": f"L{lesion.number}",
-                "side": wording.SIDES[lesion.laterality],
+                "side": wording.site_text(lesion),
                 "size": wording.size_text(wording.largest(lesion)),
                 "probability": wording.probability_text(lesion.assessment),
                 "category": wording.category_text(lesion.assessment.category),

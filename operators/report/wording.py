@@ -57,6 +57,12 @@ def headline(result: StudyResult) -> str:
     return f"{count} lesion{'s' * (count != 1)} found on {looked}."
 
 
+def site_text(lesion: Lesion) -> str:
+    """Side and clock position, as far as the source states them."""
+    side = SIDES[lesion.laterality]
+    return side if lesion.clock_hour is None else f"{side}, {lesion.clock_hour} o'clock"
+
+
 def percent(probability: float) -> str:
     """A probability in percent, without claiming certainty at either end."""
     value = probability * 100
@@ -102,7 +108,7 @@ def lesion_text(lesion: Lesion) -> str:
     """One lesion in one line."""
     views = len({view.frame.instance.sop_instance_uid for view in lesion.views})
     return (
-        f"L{lesion.number}, {SIDES[lesion.laterality]}, on {views} image{'s' * (views != 1)}: "
+        f"L{lesion.number}, {site_text(lesion)}, on {views} image{'s' * (views != 1)}: "
         f"probability of malignancy {probability_text(lesion.assessment)}; {CATEGORY_NAME} "
         f"{category_text(lesion.assessment.category)}; {size_text(largest(lesion))}."
     )

@@ -108,6 +108,16 @@ def test_the_report_says_what_it_is_in_words(analysed, context):
     assert "Result 1" in words
 
 
+def test_side_and_clock_are_coded_where_the_source_states_them(analysed, context):
+    result = analysed(MALIGNANT)
+    lesion = dataclasses.replace(result.lesions[0], laterality="L", clock_hour=10)
+    report = compose_report(dataclasses.replace(result, lesions=(lesion,)), context)
+    (site,) = _children(_lesion_groups(report.objects[0].dataset)[0], "363698007")
+    said = {item.ConceptCodeSequence[0].CodeValue for item in site.ContentSequence}
+    assert said == {"7771000", "129781005"}
+    assert "left breast, 10 o'clock" in report.page.replace("&#39;", "'")
+
+
 def test_a_calibrated_image_has_millimetres(analysed, context, models):
     result = analysed("calibrated")
     if not result.lesions:

@@ -32,7 +32,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit
 
 from operators.load_study import LoadStudyOperator, load_study
-from operators.select_frames import SelectFramesOperator, evenly_spread, laterality, select_frames
+from operators.select_frames import SelectFramesOperator, evenly_spread, select_frames
+from operators.site import CLOCK_CODES, clock_hour, laterality
 from operators.study import InputError, Reason, Selection
 from operators.tissue import coloured_share, luma
 from tests.operators.made_files import (
@@ -425,3 +426,17 @@ def test_the_steps_run_as_a_graph_of_monai_deploy(tmp_path: Path) -> None:
 
     Graph(argv=["test"]).run()
     assert [len(selection.frames) for selection in kept] == [1]
+
+
+def test_the_clock_position_is_read_where_it_is_coded():
+    header = Dataset()
+    assert clock_hour(header) is None
+    region, modifier = Dataset(), Dataset()
+    modifier.CodeValue = CLOCK_CODES[9]
+    region.AnatomicRegionModifierSequence = [modifier]
+    header.AnatomicRegionSequence = [region]
+    assert clock_hour(header) == 10
+    second = Dataset()
+    second.CodeValue = CLOCK_CODES[2]
+    region.AnatomicRegionModifierSequence.append(second)
+    assert clock_hour(header) is None, "two hours are none"
