@@ -125,6 +125,13 @@ class DestinationSettings(_Section):
     _check_title = field_validator("ae_title")(_ae_title)
 
 
+def _different_names(values: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
+    names = [one.name for one in values]
+    if len(set(names)) < len(names):
+        raise ValueError("each destination needs a name of its own: status and deliveries go by it")
+    return values
+
+
 class DeliverySettings(_Section):
     """How results are sent."""
 
@@ -137,6 +144,8 @@ class DeliverySettings(_Section):
     network_timeout_seconds: float = Field(
         60, gt=0, description="silence after which sending is given up for now"
     )
+
+    _check_names = field_validator("destinations")(_different_names)
 
 
 class Settings(BaseSettings):

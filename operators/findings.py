@@ -85,6 +85,16 @@ class Lesion:
     clock_hour: int | None = None
 
     @property
+    def image_views(self) -> tuple[LesionView, ...]:
+        """The best seen view on each image, in reading order."""
+        best: dict[str, LesionView] = {}
+        for view in self.views:
+            image = view.frame.instance.sop_instance_uid
+            if image not in best or view.detection_score > best[image].detection_score:
+                best[image] = view
+        return tuple(best[image] for image in sorted(best))
+
+    @property
     def key_view(self) -> LesionView:
         """The view shown in the capture: the best seen one."""
         return max(self.views, key=lambda view: (view.detection_score, view.frame.key))

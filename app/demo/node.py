@@ -105,6 +105,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], state: Path) -> int:
     gateway, worker = state / "gateway.json", state / "worker.json"
     while time.monotonic() < deadline and process.poll() is None:
         if gateway.exists() and worker.exists():
-            return int(json.loads(gateway.read_text(encoding="utf-8"))["port"])
+            told = json.loads(worker.read_text(encoding="utf-8"))
+            if told["ready"]:
+                return int(json.loads(gateway.read_text(encoding="utf-8"))["port"])
+            if told.get("message"):
+                raise AnalysisError(told["message"])
         time.sleep(0.05)
     raise AnalysisError("gateway and worker did not get ready in time")

@@ -83,10 +83,6 @@ def _analyse(analyser: Any, engines: Any, settings: Settings, request: dict[str,
             if earlier
             else None
         ),
-        sr_sop_class=settings.report.sr_sop_class,
-        capture_modality=settings.report.capture_modality,
-        summary_capture=settings.report.summary_capture,
-        maximum_lesion_captures=settings.report.maximum_lesion_captures,
     )
     analyser.analyse(
         [Path(one) for one in request["paths"]],

@@ -105,8 +105,15 @@ def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
 
 
 def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> None:
-    for lesion in result.lesions[:3]:
-        view = lesion.key_view
+    """The best view of each lesion, then the others' as far as there is room."""
+    pictured = [(lesion, lesion.key_view) for lesion in result.lesions]
+    pictured += [
+        (lesion, view)
+        for lesion in result.lesions
+        for view in lesion.image_views
+        if view is not lesion.key_view
+    ]
+    for lesion, view in pictured[:3]:
         small, scale = shrunk(view.frame.grey, *_THUMBNAIL)
         canvas.paste_grey(small, x, y)
         corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)

@@ -7,7 +7,6 @@ Source: PS3.16 TID 1500, 1410, 1411, 300, 4019, 1004.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +58,7 @@ _RETIRED = frozenset({"1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3"})
 def measurement_report(result: StudyResult, context: ReportContext, key: str) -> MeasurementReport:
     """The whole tree. `key` is the result's (uids.result_key)."""
     groups = [
-        _lesion_group(lesion, view, result, key) for lesion in result.lesions for view in key_views(lesion)
+        _lesion_group(lesion, view, result, key) for lesion in result.lesions for view in lesion.image_views
     ]
     instances = [one.header for one in result.study.instances if one.sop_class_uid not in _RETIRED]
     report = MeasurementReport(
@@ -71,12 +70,6 @@ def measurement_report(result: StudyResult, context: ReportContext, key: str) ->
     )
     report[0].ContentSequence.append(_remarks(result, context))
     return report
-
-
-def key_views(lesion: Lesion) -> tuple[LesionView, ...]:
-    """The best seen view of the lesion on each image, in reading order."""
-    by_image = itertools.groupby(lesion.views, key=lambda view: view.frame.instance.sop_instance_uid)
-    return tuple(max(views, key=lambda view: view.detection_score) for _, views in by_image)
 
 
 def _observer(result: StudyResult) -> ObservationContext:

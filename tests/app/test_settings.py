@@ -82,3 +82,10 @@ def test_ae_titles_are_what_dicom_allows_or_refused(title: str) -> None:
     else:
         assert 1 <= len(kept) <= 16
         assert kept.isascii()
+
+
+def test_two_destinations_of_one_name_are_refused(monkeypatch):
+    one = '{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}'
+    monkeypatch.setenv("BUSMAP_DELIVERY__DESTINATIONS", f"[{one}, {one}]")
+    with pytest.raises(SettingsError, match="name of its own"):
+        load_settings()
