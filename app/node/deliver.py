@@ -226,7 +226,7 @@ class Deliverer:
             destination=self._destination.name,
             count=len(again),
             seconds=round(delay, 1),
-            reason=message,
+            reason=_for_log(status, message),
         )
 
     def _park(self, due: Sequence[Delivery], status: int | None, message: str) -> None:
@@ -236,6 +236,11 @@ class Deliverer:
                 "delivery-parked",
                 study_ref=one.study_ref,
                 destination=self._destination.name,
-                reason=message,
+                reason=_for_log(status, message),
                 remedy="busmap resend",
             )
+
+
+def _for_log(status: int | None, message: str) -> str:
+    """Our own words as they are; of an answer its status alone, since its comment may name a patient."""
+    return message if status is None else f"0x{status:04X}"
