@@ -31,14 +31,13 @@ from operators.write_results import WriteResultsOperator
 class Job:
     """One study to analyse: its files, where the result goes, and what the report says of itself.
 
-    `study_instance_uid` picks one study where the files hold several; `in_order_received` says that the
+    `in_order_received` says that the
     order of `paths` is the order in which the objects came; `warnings` are added to those of the study.
     """
 
     paths: tuple[Path, ...]
     folder: Path
     context: ReportContext
-    study_instance_uid: str | None = None
     in_order_received: bool = False
     warnings: Sequence[str] = ()
 
@@ -61,7 +60,6 @@ class BreastUltrasoundApplication(Application):
             name="load",
             paths=job.paths,
             accept_secondary_capture=analysis.accept_secondary_capture,
-            study_instance_uid=job.study_instance_uid,
             in_order_received=job.in_order_received,
             warnings=job.warnings,
         )

@@ -154,6 +154,22 @@ def close(study: Study, config: Config = None) -> None:
 
 
 @app.command()
+def retry(
+    study: Study,
+    config: Config = None,
+    use_resent: Annotated[
+        bool, typer.Option(help="take the newest version of images that came again with other bytes")
+    ] = False,
+) -> None:
+    """Analyse a study that failed again, after its cause is mended."""
+    from app.node.status import retry as again
+    from app.settings import load_settings
+
+    again(load_settings(config), study, use_resent=use_resent)
+    typer.echo("opened again: it is analysed next")
+
+
+@app.command()
 def resend(study: Study, config: Config = None) -> None:
     """Send the results of a study again: the same objects, byte for byte."""
     from app.node.status import resend as again

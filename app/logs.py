@@ -33,7 +33,7 @@ ALLOWED_FIELDS = frozenset(
         "job", "bytes", "remedy",
     }
 )  # fmt: skip
-_UID_LIKE = re.compile(r"\d+(?:\.\d+){4,}")
+_UID_LIKE = re.compile(r"\d+(?:\.\d+){4,}|\b2\.25\.\d+")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _KEY_FILE = "site_key"
 

@@ -45,6 +45,9 @@ def main(given_input: Path | None, given_output: Path | None, config: Path | Non
     except (BusmapError, InputError, ModelError) as error:
         print(f"busmap: {error.code}: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print("busmap: stopped; nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Exception as error:  # the user gets a line, not a traceback
         if stopped:  # the graph wraps what is raised inside it
             return 128 + stopped[0]
@@ -89,7 +92,7 @@ def _run(source: Path, target: Path, config: Path | None) -> None:
         for number, study in enumerate(studies, start=1):
             _say(f"analysing study {number} of {len(studies)}: {len(study.instances)} images")
             results.append(Path(scratch) / str(number))
-            job = Job(paths, results[-1], context, study_instance_uid=study.study_instance_uid)
+            job = Job(study.paths, results[-1], context)
             run(job, engines=engines, settings=settings)
         merged = Path(scratch) / "output"
         _merge(results, merged)
@@ -112,6 +115,8 @@ def _check_target(target: Path) -> None:
     except OSError as error:
         raise OutputError(_unwritable(target, error)) from None
     place = target if target.exists() else target.parent
+    if not place.is_dir():
+        raise OutputError(f"the folder {place} does not exist: make it, or give another output folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(f"{place} cannot be written by user id {os.getuid()}: give a folder that can")
 

@@ -6,9 +6,12 @@ the same objects.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
+from pydicom.dataset import Dataset
 
 from operators.findings import StudyResult
 from operators.report.capture import compose_captures
@@ -17,9 +20,12 @@ from operators.report.sr import compose_sr
 from operators.report.summary import render_page, summarise
 from operators.report.uids import result_key
 
+_UTC = timedelta(0)
+
 
 def compose_report(result: StudyResult, context: ReportContext) -> ComposedReport:
-    """Compose the result of a study."""
+    """Compose the result of a study, its times in the zone of the images, or of this machine."""
+    context = replace(context, composed_at=context.composed_at.astimezone(_zone(result.study.header)))
     key = result_key(result, context.result_number)
     captures = compose_captures(result, context, key)
     pictures = [capture.dataset.pixel_array for capture in captures]
@@ -28,6 +34,14 @@ def compose_report(result: StudyResult, context: ReportContext) -> ComposedRepor
         summary=summarise(result, context),
         page=render_page(result, context, pictures),
     )
+
+
+def _zone(header: Dataset) -> timezone | None:
+    """The zone of Timezone Offset From UTC (PS3.3 C.12.1.1.8), None where the source states none."""
+    try:
+        return timezone(datetime.strptime(str(header.get("TimezoneOffsetFromUTC")), "%z").utcoffset() or _UTC)
+    except ValueError:
+        return None
 
 
 class ComposeReportOperator(Operator):

@@ -96,7 +96,6 @@ def load_study(
     paths: Sequence[Path],
     *,
     accept_secondary_capture: bool = False,
-    study_instance_uid: str | None = None,
     in_order_received: bool = False,
 ) -> tuple[Study, ...]:
     """Read the studies in a list of files, sorted by Study Instance UID.
@@ -107,8 +106,6 @@ def load_study(
         Files; nothing but their headers is read here, and their bytes once for SHA-256.
     accept_secondary_capture : bool
         Whether secondary captures of ultrasound may be analysed.
-    study_instance_uid : str, optional
-        Only this study; objects of another are set aside.
     in_order_received : bool
         Of several objects with one SOP Instance UID and different bytes the first in `paths` is kept;
         otherwise the one with the lowest SHA-256, so that the order of files decides nothing.
@@ -116,7 +113,7 @@ def load_study(
     Raises
     ------
     NoStudyError
-        No object names a study (or not the one asked for). The message sums up what was found instead.
+        No object names a study. The message sums up what was found instead.
     MixedPatientError
         One study UID carries two patients.
     """
@@ -126,13 +123,11 @@ def load_study(
         uid = file.text("StudyInstanceUID")
         if not valid_uid(uid):
             unnamed.append(file.set_aside(*(identity_fault(file.dataset) or _unnamed())))
-        elif study_instance_uid not in (None, uid):
-            unnamed.append(file.set_aside(Reason.OTHER_STUDY, "The object belongs to another study."))
         else:
             studies.setdefault(uid, []).append(file)
     if not studies:
         raise NoStudyError(_nothing_found(len(paths), unnamed))
-    return tuple(
+    found = [
         _study(
             uid,
             studies[uid],
@@ -141,6 +136,14 @@ def load_study(
             in_order_received=in_order_received,
         )
         for uid in sorted(studies)
+    ]
+    study_of = {file.path: uid for uid, members in studies.items() for file in members}
+    return tuple(
+        replace(
+            study,
+            paths=tuple(path for path in paths if study_of.get(path) in (None, study.study_instance_uid)),
+        )
+        for study in found
     )
 
 
@@ -281,7 +284,8 @@ def _patient_warnings(files: Sequence[_File]) -> list[str]:
     }
     differing = [keyword for keyword, values in people.items() if len(values) > 1]
     without_id = any(not patient for patient, _ in identities)
-    if len(ids) > 1 or len(issuers) > 1 or (without_id and differing):
+    # Unknown patients may share one ID: a name may be misspelt, or a date, but hardly both.
+    if len(ids) > 1 or len(issuers) > 1 or (without_id and differing) or len(differing) == len(people):
         what = "Patient IDs" if len(ids) > 1 else "issuers" if len(issuers) > 1 else "names or birth dates"
         raise MixedPatientError(
             f"One study carries two patients: its {len(files)} objects have different {what} under one Study "
@@ -312,7 +316,6 @@ class LoadStudyOperator(Operator):
         *args: Any,
         paths: Sequence[Path],
         accept_secondary_capture: bool = False,
-        study_instance_uid: str | None = None,
         in_order_received: bool = False,
         warnings: Sequence[str] = (),
         **kwargs: Any,
@@ -321,7 +324,6 @@ class LoadStudyOperator(Operator):
         self._paths = tuple(paths)
         self._options: Mapping[str, Any] = {
             "accept_secondary_capture": accept_secondary_capture,
-            "study_instance_uid": study_instance_uid,
             "in_order_received": in_order_received,
         }
         super().__init__(fragment, *args, **kwargs)
@@ -331,7 +333,7 @@ class LoadStudyOperator(Operator):
         spec.output("study")
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
-        """Load the study; raises InputError where there is none, or several of which none was named."""
+        """Load the study; raises InputError where there is none, or several."""
         study, *others = load_study(self._paths, **self._options)
         if others:
             raise InputError(

@@ -112,7 +112,7 @@ def _read_item(element: Dataset, header: Dataset) -> tuple[_Item | None, str | N
     min_x, min_y, max_x, max_y = (corner for corner in corners if corner is not None)
     last_column, last_row = int(header.Columns) - 1, int(header.Rows) - 1
     overhang = max(-min_x, -min_y, max_x - last_column, max_y - last_row, 0)
-    clipped = Region(max(min_x, 0), max(min_y, 0), min(max_x, last_column), min(max_y, last_row))
+    clipped = Region(max(min_x, 0), max(min_y, 0), min(max_x, last_column), min(max_y, last_row), stated=True)
     if min(clipped.columns, clipped.rows) < MINIMUM_SIDE_PIXELS:
         return None, f"A region of less than {MINIMUM_SIDE_PIXELS} pixels inside the image is not used."
     region, note = _calibrated(clipped, element)
@@ -155,7 +155,8 @@ def _calibrated(region: Region, element: Dataset) -> tuple[Region, str | None]:
 def _without_overlaps(items: list[_Item], notes: list[str]) -> tuple[Region, ...]:
     """Drop a region that lies over a larger one; without one scale for both, the larger loses its own."""
     kept: list[Region] = []
-    for region in sorted({item.region for item in items}, key=_largest_first):
+    for found in sorted({item.region for item in items}, key=_largest_first):
+        region = _trimmed(found, kept)
         under = next((k for k, other in enumerate(kept) if _overlap(region, other) > 0), None)
         if under is None:
             kept.append(region)
@@ -165,6 +166,26 @@ def _without_overlaps(items: list[_Item], notes: list[str]) -> tuple[Region, ...
             kept[under] = replace(kept[under], mm_per_pixel_x=None, mm_per_pixel_y=None)
             notes.append("No sizes: two regions give the same pixels different scales.")
     return tuple(sorted(kept, key=lambda region: (region.min_y0, region.min_x0)))
+
+
+def _trimmed(region: Region, others: list[Region]) -> Region:
+    """Halves of a dual screen may share their border: up to two columns or rows of it go to the larger."""
+    for other in others:
+        columns = min(region.max_x1, other.max_x1) - max(region.min_x0, other.min_x0) + 1
+        rows = min(region.max_y1, other.max_y1) - max(region.min_y0, other.min_y0) + 1
+        if 0 < columns <= BOUNDS_TOLERANCE_PIXELS < rows:
+            left = region.min_x0 < other.min_x0
+            region = (
+                replace(region, max_x1=other.min_x0 - 1) if left else replace(region, min_x0=other.max_x1 + 1)
+            )
+        elif 0 < rows <= BOUNDS_TOLERANCE_PIXELS < columns:
+            above = region.min_y0 < other.min_y0
+            region = (
+                replace(region, max_y1=other.min_y0 - 1)
+                if above
+                else replace(region, min_y0=other.max_y1 + 1)
+            )
+    return region
 
 
 def _largest_first(region: Region) -> tuple[int, int, int, int, bool]:

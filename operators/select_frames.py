@@ -87,6 +87,7 @@ def _shares(instances: Sequence[Instance], per_instance: int, per_study: int) ->
 
 
 def _limited(instance: Instance, share: int) -> SetAside:
+    reason = Reason.FRAME_LIMIT if share else Reason.IMAGE_LIMIT
     if share:
         detail = (
             f"Of {instance.number_of_frames} frames {share}, evenly spread, were looked at; the limits are "
@@ -94,7 +95,7 @@ def _limited(instance: Instance, share: int) -> SetAside:
         )
     else:
         detail = "The study has more images than the setting analysis.maximum_frames_per_study allows."
-    return SetAside(Reason.FRAME_LIMIT, detail, instance.sop_instance_uid, None, instance.path.name)
+    return SetAside(reason, detail, instance.sop_instance_uid, None, instance.path.name)
 
 
 def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:

@@ -41,7 +41,6 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     MISSING_UID = "missing-uid"
     MALFORMED_UID = "malformed-uid"
-    OTHER_STUDY = "other-study"
     NOT_AN_IMAGE = "not-an-image"
     WRONG_MODALITY = "wrong-modality"
     NOT_BREAST = "not-breast"
@@ -55,6 +54,7 @@ class Reason(StrEnum):
     COLOUR = "colour-overlay"
     NOT_BREAST_ULTRASOUND = "not-breast-ultrasound-by-pixels"
     FRAME_LIMIT = "frame-limit"
+    IMAGE_LIMIT = "image-limit"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Region:
     """A B-mode region of an image, in pixels of that image (PS3.3 C.8.5.5).
 
     Bounds are 0-based and inclusive. `mm_per_pixel_x`/`_y` are both None where the image carries no
-    plausible calibration: then nothing is measured in millimetres.
+    plausible calibration: then nothing is measured in millimetres. `stated`: the scanner itself gave the
+    region, so its text strips are known to lie outside.
     """
 
     min_x0: int
@@ -86,6 +87,7 @@ class Region:
     max_y1: int
     mm_per_pixel_x: float | None = None
     mm_per_pixel_y: float | None = None
+    stated: bool = False
 
     @property
     def columns(self) -> int:
@@ -126,7 +128,8 @@ class Study:
 
     `header` holds the patient, study and general equipment attributes to be copied to results: the
     data set of the first instance (of any readable one where none can be analysed). `warnings` are
-    sentences for report and status (identity conflicts, other bytes under a known UID, ...).
+    sentences for report and status (identity conflicts, other bytes under a known UID, ...). `paths` are
+    the files it was read from, and those of which no study is known.
     """
 
     study_instance_uid: str
@@ -134,6 +137,7 @@ class Study:
     set_aside: tuple[SetAside, ...]
     header: Dataset = field(repr=False, compare=False)
     warnings: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,14 @@ def main() -> int:
         done = _demo(folder, console)
     except BusmapError as error:
         console.print(f"busmap: {error.code}: {error}", style="bold")
+        console.print(f"What was written until then lies in {folder}", soft_wrap=True)
         return error.exit_status
-    finally:
-        shutil.rmtree(folder / "node", ignore_errors=True)
-        shutil.rmtree(folder / "pacs", ignore_errors=True)
-        shutil.rmtree(folder / "sent", ignore_errors=True)
-    return 0 if done else 1
+    if not done:
+        console.print(f"Not every study came back; logs lie in {folder}", soft_wrap=True)
+        return 1
+    for name in ("node", "pacs", "sent"):
+        shutil.rmtree(folder / name)
+    return 0
 
 
 def _demo(folder: Path, console: Console) -> bool:

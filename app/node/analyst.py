@@ -19,6 +19,7 @@ from app.errors import AnalysisError
 from app.logs import log
 from app.settings import Settings
 
+RESOURCES_SHORT = "resources-short"  # no fault of a study: waited out, not counted
 _LOAD_SECONDS = 300.0  # for starting and loading engines; a first start may have to verify models
 
 

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from app.bootstrap import prepare_process
 from app.errors import BusmapError
 from app.logs import log
+from app.node.analyst import RESOURCES_SHORT
 from app.node.process import start_process
 from app.settings import Settings
 
@@ -102,6 +103,9 @@ def _failure(error: Exception) -> dict[str, Any]:
     log().error("analysis-error", error=type(error).__name__, code=getattr(error, "code", None))
     if isinstance(error, InputError | BusmapError | ModelError):
         return {"code": error.code, "message": str(error), "permanent": isinstance(error, InputError)}
+    if isinstance(error, OSError):
+        message = f"The machine is short of something ({error.strerror}): check disk space and permissions."
+        return {"code": RESOURCES_SHORT, "message": message, "permanent": False}
     message = f"The analysis failed by a fault of busmap ({type(error).__name__}); report it to its makers."
     return {"code": "analysis-failed", "message": message, "permanent": False}
 

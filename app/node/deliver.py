@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from sqlalchemy.exc import SQLAlchemyError
@@ -161,6 +163,8 @@ class Deliverer:
         entity.connection_timeout = min(seconds, _CONNECT_SECONDS)
         for sop_class in dict.fromkeys(one.result.sop_class_uid for one in due):
             entity.add_requested_context(sop_class, ExplicitVRLittleEndian)
+            # A context of its own: whoever takes the default syntax alone gets the same data set in it.
+            entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
         destination = self._destination
         return entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
 
@@ -174,13 +178,20 @@ class Deliverer:
             self._retry(due, None, "the destination cannot be reached")
 
     def _send_one(self, association: Association, one: Delivery) -> None:
-        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
-        if one.result.sop_class_uid not in accepted:
+        accepted = {
+            context.transfer_syntax[0]
+            for context in association.accepted_contexts
+            if context.abstract_syntax == one.result.sop_class_uid
+        }
+        if not accepted:
             self._park([one], None, "the destination does not accept this object class: configure it for it")
             return
         crash_point("delivery-before-send")
         try:
-            response = association.send_c_store(self._path(one))
+            path = self._path(one)
+            # As it is where the destination takes it so; encoded anew for one of the default syntax alone.
+            as_it_is = ExplicitVRLittleEndian in accepted
+            response = association.send_c_store(path if as_it_is else _implicit(path))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
             self._retry([one], None, f"sending failed ({type(error).__name__})")
             return
@@ -239,6 +250,12 @@ class Deliverer:
                 reason=_for_log(status, message),
                 remedy="busmap resend",
             )
+
+
+def _implicit(path: Path) -> Dataset:
+    dataset = dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
 
 
 def _for_log(status: int | None, message: str) -> str:

@@ -140,6 +140,7 @@ class GuardedServer(ThreadedAssociationServer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._waiting: dict[socket.socket, tuple[Any, float]] = {}
         self._admitted: list[tuple[str, Association]] = []
+        self._arriving: list[str] = []  # places given away whose associations do not exist yet
         self._lock = threading.Lock()
         self._wake_out, self._wake_in = socket.socketpair()
         self._stopping = False
@@ -166,6 +167,10 @@ class GuardedServer(ThreadedAssociationServer):
         """Count an association that is about to start."""
         with self._lock:
             self._admitted.append((address, association))
+
+    def _give_back(self, address: str) -> None:
+        with self._lock:
+            self._arriving.remove(address)
 
     def server_close(self) -> None:
         """Close the listener and send everybody on the porch away."""
@@ -218,29 +223,36 @@ class GuardedServer(ThreadedAssociationServer):
             if not connection.recv(1, socket.MSG_PEEK):  # a probe that connects and leaves
                 _close(connection)
                 return
-            if not self._has_place(client_address[0]):
+            if not self._take_place(client_address[0]):
                 log().warning("association-refused", peer=client_address[0], reason="local-limit")
                 connection.sendall(_BUSY)
                 _close(connection)
                 return
-            if self.ssl_context:
-                connection = self.ssl_context.wrap_socket(connection, server_side=True)
-            self.finish_request(connection, client_address)
+            try:
+                if self.ssl_context:
+                    connection = self.ssl_context.wrap_socket(connection, server_side=True)
+                self.finish_request(connection, client_address)
+            finally:
+                self._give_back(client_address[0])
         except (OSError, ssl.SSLError) as error:
             log().warning("connection-lost", peer=client_address[0], error=type(error).__name__)
             _close(connection)
 
-    def _has_place(self, address: str) -> bool:
+    def _take_place(self, address: str) -> bool:
+        """Reserve a place under the caps until the association counts itself; False where there is none."""
         with self._lock:
             # One not started yet is not alive either: it has no identity as a thread.
             self._admitted = [
                 (peer, one) for peer, one in self._admitted if one.is_alive() or one.ident is None
             ]
-            places = Counter(peer for peer, _ in self._admitted)
-        return (
-            places.total() < self.limits.associations
-            and places[address] < self.limits.associations_per_address
-        )
+            places = Counter([*(peer for peer, _ in self._admitted), *self._arriving])
+            free = (
+                places.total() < self.limits.associations
+                and places[address] < self.limits.associations_per_address
+            )
+            if free:
+                self._arriving.append(address)
+            return free
 
 
 def guarded_server_class(limits: Limits) -> type[GuardedServer]:

@@ -146,9 +146,6 @@ class Intake:
 
     def _make_durable(self, path: Path, file_sha256: str) -> None:
         final = self._store.image_path(file_sha256)
-        if not final.parent.exists():
-            final.parent.mkdir(mode=0o700, exist_ok=True)
-            sync(final.parent.parent)
         sync(path)
         crash_point("image-synced")
         path.rename(final)

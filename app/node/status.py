@@ -20,7 +20,7 @@ from app.node.clock import SystemClock, moment
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
 from app.node.store.database import FILE_NAME, Store, open_store
 from app.node.store.deliveries import requeue_study
-from app.node.store.images import request_close
+from app.node.store.images import request_close, request_retry
 from app.node.store.overview import StudyLine, find_study, study_lines
 from app.node.store.schema import StudyState
 from app.settings import Settings
@@ -101,6 +101,27 @@ def close_study(settings: Settings, study: str) -> None:
         raise StoreError("this study is closed already: its next image opens it again")
 
 
+def retry(settings: Settings, study: str, *, use_resent: bool) -> None:
+    """Have a study that failed analysed again, as its next revision.
+
+    Parameters
+    ----------
+    use_resent : take the newest version of images that came again with other bytes.
+
+    Raises
+    ------
+    StoreError
+        The study is unknown or has not failed.
+    """
+    store = _open_existing(settings)
+    try:
+        asked = request_retry(store, _find(store, study), use_resent=use_resent)
+    finally:
+        store.close()
+    if not asked:
+        raise StoreError("this study has not failed: `busmap status` shows where it is")
+
+
 def resend(settings: Settings, study: str) -> int:
     """Queue the newest result of a study, and what of it is parked, again; answers how many deliveries.
 
@@ -162,7 +183,12 @@ def _describe(process: ProcessStatus) -> str:
 
 
 def _remarks(study: StudyLine) -> list[str]:
-    remarks = [f"{study.failure_code}: {study.failure_message}"] if study.failure_code else []
+    remarks = []
+    if study.failure_code:
+        again = " --use-resent" if study.quarantined else ""
+        remarks.append(
+            f"{study.failure_code}: {study.failure_message} Then: busmap retry {study.study_ref}{again}"
+        )
     for sent in study.deliveries:
         if sent.message and sent.state in ("parked", "queued"):
             remarks.append(f"{sent.destination}, {sent.kind}, {sent.state}: {sent.message}")

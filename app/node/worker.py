@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import AnalysisError, BusmapError
 from app.logs import configure_logs, log
-from app.node.analyst import AnalysisRefused, Analyst
+from app.node.analyst import RESOURCES_SHORT, AnalysisRefused, Analyst
 from app.node.assembly import Assembly
 from app.node.clock import Clock, SystemClock, system_chance
 from app.node.crash import crash_point
@@ -68,6 +68,7 @@ class Worker:
             for destination in settings.delivery.destinations
         ]
         self._threads: list[threading.Thread] = []
+        self._engines: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
@@ -142,6 +143,7 @@ class Worker:
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
                 continue
             if engines is not None:
+                self._engines = engines
                 self._tell(ready=True, engines=engines, child_pid=self._analyst.pid)
                 log().info("worker-ready", engines=engines)
             return True
@@ -159,6 +161,7 @@ class Worker:
             log().error("job-interrupted", job=job_id, error=type(error).__name__)
 
     def _run_attempts(self, job_id: int) -> None:
+        wait = 1.0
         while self._have_engines():
             job = start_job(self._store, job_id, self._clock.now())
             if job is None:
@@ -171,17 +174,30 @@ class Worker:
                 failure, permanent = (error.code, str(error)), error.permanent
             except AnalysisError as error:
                 failure, permanent = (error.code, str(error)), False
+            except OSError as error:
+                failure, permanent = (RESOURCES_SHORT, f"The results folder: {error.strerror}."), False
             else:
                 self._commit(job, status, objects, self._clock.monotonic() - started)
                 return
             if self._stopping.is_set():
                 return
+            if failure[0] == RESOURCES_SHORT:
+                self._wait_for_resources(job, failure, wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                continue
             attempts = count_attempt(self._store, job_id)
             log().warning("attempt-failed", study_ref=job.study_ref, code=failure[0], attempt=attempts)
             if permanent or attempts >= self._settings.analysis.attempts:
                 fail_job(self._store, job_id, *failure, self._clock.now())
                 log().error("study-failed", study_ref=job.study_ref, code=failure[0], attempts=attempts)
                 return
+
+    def _wait_for_resources(self, job: Job, failure: tuple[str, str], seconds: float) -> None:
+        """A full disk is no study's fault: said in log and status, waited out, not counted."""
+        log().error("resources-short", study_ref=job.study_ref, code=failure[0], remedy=failure[1])
+        self._tell(ready=False, code=failure[0], message=failure[1])
+        self._stopping.wait(seconds)
+        self._tell(ready=True, engines=self._engines, child_pid=self._analyst.pid)
 
     def _analyse(self, job: Job) -> tuple[str, list[ResultObject]]:
         folder = result_folder(self._store, job.study_instance_uid, job.revision)

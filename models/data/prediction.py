@@ -36,9 +36,9 @@ class Networks:
 class Prediction:
     """What was predicted of one image, and what is true of it.
 
-    `probability` of malignancy, 0..1: 0 where no lesion was found. `logit` is the network's raw answer on
-    the first lesion, None without one. `dice` 0..1 against the reference outline. `abstained`: the image
-    was set aside as unlike what the models know.
+    `probability` of malignancy, 0..1: 0 where no lesion was found. `logit` is the network's highest raw
+    answer on a lesion of the image, None without one. `dice` 0..1 against the reference outline.
+    `abstained`: the image was set aside as unlike what the models know.
     """
 
     image_id: str
@@ -84,9 +84,10 @@ def _row(
     calibrate: Callable[[float], float] | None,
 ) -> Prediction:
     found = bool(logits) and seen.familiar
+    highest = max(logits, default=None)
     probability = 0.0
-    if found:
-        probability = calibrate(logits[0]) if calibrate else 1 / (1 + float(np.exp(-logits[0])))
+    if found and highest is not None:
+        probability = calibrate(highest) if calibrate else 1 / (1 + float(np.exp(-highest)))
     outlined = np.zeros(seen.clean.shape, bool)
     for lesion in seen.lesions:
         outlined |= lesion.mask
@@ -101,7 +102,7 @@ def _row(
         found=found,
         lesions=len(logits),
         dice=dice(outlined, record.mask()) if found or not has_lesion else 0.0,
-        logit=logits[0] if logits else None,
+        logit=highest,
         probability=probability,
         abstained=not seen.familiar,
         birads=record.birads,

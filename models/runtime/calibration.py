@@ -1,7 +1,7 @@
 """From a network's logit to a probability with an honest interval: inductive Venn-Abers prediction.
 
 Promises: the pair comes from out-of-fold predictions of patients the networks had not seen, and nothing
-else; 0 <= low <= probability <= high <= 1, and all three rise with the logit. It is valid for patients
+else; 0 < low <= probability <= high < 1, and all three rise with the logit. It is valid for patients
 like those of the calibration set; another share of malignant lesions is allowed for by their odds.
 
 Source: Vovk & Petej, Venn-Abers predictors, UAI 2014 (arXiv 1211.0025).
@@ -52,7 +52,10 @@ class Calibration:
     def _fitted_at(self, place: int, label: float) -> float:
         """Isotonic fit of all labels with a new one at `place`, read there."""
         labels = np.insert(self.malignant.astype(np.float64), place, label)
-        return min(max(float(isotonic_regression(labels).x[place]), 0.0), 1.0)  # rounding may pass 1
+        fitted = float(isotonic_regression(labels).x[place])
+        # So few patients cannot tell a probability from certainty: the fit's 0 and 1 become their resolution.
+        finest = 1 / (len(labels) + 1)
+        return min(max(fitted, finest), 1 - finest)
 
 
 def _odds(probability: float) -> float:
@@ -60,7 +63,7 @@ def _odds(probability: float) -> float:
 
 
 def _shift(probability: float, ratio: float) -> float:
-    return min(probability * ratio / (probability * ratio + 1 - probability), 1.0)
+    return probability * ratio / (probability * ratio + 1 - probability)
 
 
 def make_calibration(logits: npt.ArrayLike, malignant: npt.ArrayLike) -> Calibration:

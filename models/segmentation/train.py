@@ -22,7 +22,7 @@ from models.segmentation.network import LesionNet
 from models.training.augment import AugmentSettings, change_grey, sample_grid
 from models.training.loop import Batch, Fitted, LoopSettings, fit
 from models.training.marks import mark_bank
-from models.training.run import cached, write_run
+from models.training.run import begin_run, cached
 
 SIDE = 160
 DEFAULTS = LoopSettings(
@@ -64,6 +64,17 @@ def train(
     records: Sequence[Record], held_out: int | None, out: Path, settings: LoopSettings = DEFAULTS
 ) -> Fitted:
     """Train on all `records` but those of fold `held_out` (None: on all), into `out`."""
+    begin_run(
+        out,
+        {
+            "settings": asdict(settings),
+            "held_out": held_out,
+            "data_hash": data_hash(records),
+            "side": SIDE,
+            "augment": asdict(AUGMENT),
+            "empty_share": EMPTY_SHARE,
+        },
+    )
     squares = prepare(records, out.parent)
     chosen = np.array([record.fold != held_out for record in records])
     grey, mask = torch.from_numpy(squares.grey[chosen]), torch.from_numpy(squares.mask[chosen])
@@ -91,10 +102,6 @@ def train(
         f"lesion {out.name}",
     )
     torch.save(fitted.network.state_dict(), out / "weights.pt")
-    write_run(
-        out,
-        {"settings": asdict(settings), "held_out": held_out, "data_hash": data_hash(records), "side": SIDE},
-    )
     return fitted
 
 

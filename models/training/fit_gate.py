@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float32]
 COMPONENTS = 64
 SHARE = 0.98  # of the frames of a device left out that pass the gate
 MINIMUM_FRAMES = 20  # of a device, to say something of it
-MAXIMUM_FRAMES = 600
+MAXIMUM_FRAMES = 400
 
 
 def vary(grey: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:

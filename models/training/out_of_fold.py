@@ -6,19 +6,27 @@ of the weights that made them, so that retrained networks never answer with old 
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from rich.progress import track
 
+from models.data import prediction
 from models.data.prediction import Prediction, predict, read_predictions, write_predictions
 from models.data.record import Record
+from models.runtime import components, diagnosis, gate, lesion, preprocess
 from models.runtime.calibration import make_calibration
 from models.segmentation import train as segmentation
-from models.training.fit_gate import fit_gate
-from models.training.networks import load_networks
+from models.training import export, fit_gate
+from models.training.networks import CONTEXT_FACTORS, RULE, load_networks
+
+# Whose code decides a row beside the weights: changed, they make rows of their own.
+_MADE_BY = (preprocess, components, gate, lesion, diagnosis, prediction, export, fit_gate)
 
 
 def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> list[Prediction]:
@@ -35,25 +43,41 @@ def out_of_fold(records: Sequence[Record], runs: Path, folds: Sequence[int]) -> 
 
 
 def predict_fold(records: Sequence[Record], runs: Path, fold: int) -> list[Prediction]:
-    """Uncalibrated predictions of one fold; kept beside the runs, under the digest of their weights."""
+    """Uncalibrated predictions of one fold; kept beside the runs, under the digest of what made them."""
     networks = load_networks(runs, str(fold))
-    kept = runs / f"fold{fold}-{networks.sha256[:16]}.parquet"
+    made_by = "\n".join([networks.sha256, repr(RULE), repr(CONTEXT_FACTORS), *map(_source, _MADE_BY)])
+    kept = runs / f"fold{fold}-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.parquet"
     if not kept.exists():
         others = [record for record in records if record.fold != fold]
         held = [record for record in records if record.fold == fold]
-        gate = fit_gate(others, networks.lesion, segmentation.DEFAULTS.seed)
-        networks = replace(networks, lesion=replace(networks.lesion, gate=gate))
+        fitted = fit_gate.fit_gate(others, networks.lesion, segmentation.DEFAULTS.seed)
+        networks = replace(networks, lesion=replace(networks.lesion, gate=fitted))
         rows = list(predict(track(held, f"fold {fold}"), networks, None))
         write_predictions(rows, kept)
     return read_predictions(kept)
 
 
+def _source(module: ModuleType) -> str:
+    return inspect.getsource(module)
+
+
+def patient_scores(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
+    """Score and truth of every patient: mean logit over the views with a finding, lowest (-inf) without."""
+    found = dict(zip(*_found_patients(rows), strict=True))
+    malignant = {row.patient_id: row.malignant for row in rows}
+    return [found.get(patient, -np.inf) for patient in malignant], list(malignant.values())
+
+
 def patient_logits(rows: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
-    """Mean logit over the views in which a lesion was found, one a patient; patients without are left out."""
+    """The same of the patients with a finding alone: what a probability can be calibrated on."""
+    patients, logits = _found_patients(rows)
+    malignant = {row.patient_id: row.malignant for row in rows}
+    return logits, [malignant[patient] for patient in patients]
+
+
+def _found_patients(rows: Sequence[Prediction]) -> tuple[list[str], list[float]]:
     logits: dict[str, list[float]] = {}
-    malignant: dict[str, bool] = {}
     for row in rows:
         if row.found and row.logit is not None:
             logits.setdefault(row.patient_id, []).append(row.logit)
-            malignant[row.patient_id] = row.malignant
-    return [float(np.mean(values)) for values in logits.values()], [malignant[key] for key in logits]
+    return list(logits), [float(np.mean(values)) for values in logits.values()]

@@ -27,16 +27,27 @@ from models.training.card import write_card
 from models.training.export import DiagnosisExport, LesionExport, export
 from models.training.fit_gate import fit_gate
 from models.training.networks import CONTEXT_FACTORS, RULE, load_networks
-from models.training.out_of_fold import patient_logits
+from models.training.out_of_fold import patient_logits, patient_scores
 
 VERSION = "0.1.0"
 
 
 def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict[str, float]:
-    """Logits at which 95% of malignant patients are reached, and 90% of benign ones are not."""
+    """Logits at which 95% of malignant patients are reached, and 90% of benign ones are not.
+
+    `logits` of all patients, -inf where nothing was found: who is missed counts.
+
+    Raises
+    ------
+    ValueError
+        More than 5% of the malignant patients have no finding: no threshold reaches 95%.
+    """
     scores, labels = np.asarray(logits), np.asarray(malignant)
+    sensitive = float(np.quantile(scores[labels], 0.05, method="lower"))
+    if not np.isfinite(sensitive):
+        raise ValueError("no threshold reaches a sensitivity of 95%: too many malignant patients are missed")
     return {
-        "sensitive_logit": float(np.quantile(scores[labels], 0.05, method="lower")),
+        "sensitive_logit": sensitive,
         "specific_logit": float(np.nextafter(np.quantile(scores[~labels], 0.90, method="higher"), np.inf)),
     }
 
@@ -51,7 +62,7 @@ def publish(
     calibration = make_calibration(logits, malignant)
     facts: dict[str, Any] = {"data_sha256": data_hash(records)}
     _publish_lesion(runs, name, bundles / "breast_us_lesion", gate, facts)
-    points = operating_points(logits, malignant)
+    points = operating_points(*patient_scores(rows))
     _publish_diagnosis(runs, name, bundles / "breast_us_diagnosis", points, facts)
     content = {"logits": calibration.logits.tolist(), "malignant": calibration.malignant.astype(int).tolist()}
     target = bundles / "breast_us_diagnosis" / "models" / "calibration.json"

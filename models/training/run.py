@@ -28,8 +28,28 @@ def cached(
         return dict(arrays)
 
 
-def write_run(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `facts` (settings, seed, data hash) to `folder/run.json`."""
-    partial = folder / "run.json.partial"
-    partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    partial.replace(folder / "run.json")
+class RunDiffersError(ValueError):
+    """A run folder belongs to another run. The message names the remedy."""
+
+    code = "run-differs"
+    exit_status = 12
+
+
+def begin_run(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `facts` (settings with seed, data hash, held-out fold) to `folder/run.json`, before all else.
+
+    Raises
+    ------
+    RunDiffersError
+        The folder holds a run made from other facts: to resume it would mix the two.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.json"
+    content = json.dumps(facts, indent=1, default=str, sort_keys=True)
+    if path.exists() and path.read_text(encoding="utf-8") != content:
+        raise RunDiffersError(
+            f"{folder} holds a run with other settings, data or code: give another --out or delete it"
+        )
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)

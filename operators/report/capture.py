@@ -24,7 +24,7 @@ SERIES_NUMBER = 9002
 _PANEL_WIDTH, _MARGIN = 360, 16
 _SUMMARY_SIZE = (1024, 768)
 _THUMBNAIL = (310, 240)
-_MAXIMUM_LINES = 12
+_HIGHEST_PANEL = 1400
 
 
 def compose_captures(result: StudyResult, context: ReportContext, key: str) -> list[ComposedObject]:
@@ -49,19 +49,24 @@ def compose_captures(result: StudyResult, context: ReportContext, key: str) -> l
 
 
 def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> RGB:
-    """Picture of one lesion on its source region, uint8 (height, width, 3)."""
+    """Picture of one lesion on its source region, as high as region and text need: uint8 (h, w, 3)."""
     view = lesion.key_view
     region, grey = view.frame.region, view.frame.grey
-    canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, 560))
+    canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, _HIGHEST_PANEL))
     canvas.paste_grey(grey, 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
     canvas.outline(view.outline - corner, f"L{lesion.number}")
-    x, y, width = region.columns + _MARGIN, _MARGIN, _PANEL_WIDTH - 2 * _MARGIN
-    given = lesion.assessment
+    bottom = _panel(canvas, lesion, result, context, region.columns + _MARGIN)
+    return canvas.pixels[: max(region.rows, bottom + _MARGIN)]
+
+
+def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportContext, x: int) -> int:
+    """Write the words of a lesion from the top; returns where they end."""
+    given, width, y = lesion.assessment, _PANEL_WIDTH - 2 * _MARGIN, _MARGIN
     y = canvas.text(wording.NOT_VERIFIED, x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
     y = canvas.text(f"L{lesion.number}: {wording.site_text(lesion)}", x, y, width, size=LARGE)
-    y = canvas.text(wording.size_text(view.measurement), x, y, width) + 10
+    y = canvas.text(wording.sizes_text(lesion), x, y, width) + 10
     y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width) + 14
     values = (given.probability_low, given.probability, given.probability_high)
     marked = CATEGORIES.index(given.category) if given.category else None
@@ -74,7 +79,7 @@ def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> 
         wording.models_text(result.models),
     ):
         y = canvas.text(line, x, y, width, quiet=True)
-    return canvas.pixels
+    return y
 
 
 def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
@@ -92,10 +97,11 @@ def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
     if result.lesions:
         _thumbnails(canvas, result, x, y)
         y += _THUMBNAIL[1] + 12
-    lines = [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
-    lines += [f"Note: {warning}" for warning in result.warnings]
-    for line in lines[:_MAXIMUM_LINES]:
-        if y > _SUMMARY_SIZE[1] - 110:
+    lines = [f"Note: {warning}" for warning in result.warnings]
+    lines += [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
+    for place, line in enumerate(lines):
+        if y > _SUMMARY_SIZE[1] - 130:
+            y = canvas.text(f"and {len(lines) - place} more remarks in the report", x, y, width)
             break
         y = canvas.text(line, x, y, width, quiet=True)
     y = _SUMMARY_SIZE[1] - 64
@@ -156,7 +162,7 @@ def _object(
     dataset.PatientOrientation = None  # a picture with a text panel has none
     dataset.BodyPartExamined = "BREAST"
     dataset.Laterality = (lesion.laterality if lesion else None) or ""
-    dataset.BurnedInAnnotation = "NO" if _cropped(sources) else "YES"
+    dataset.BurnedInAnnotation = "NO" if _cropped(sources, result) else "YES"
     dataset.DerivationDescription = "Drawn by busmap: outlines and text of an AI result that is not verified"
     if sources:
         dataset.SourceImageSequence = [
@@ -168,6 +174,7 @@ def _object(
     return ComposedObject(kind, dataset)
 
 
-def _cropped(sources: list[Instance]) -> bool:
-    """Whether the scanner itself says where tissue is, so that its text strip is known to be cut off."""
-    return all("SequenceOfUltrasoundRegions" in one.header for one in sources)
+def _cropped(sources: list[Instance], result: StudyResult) -> bool:
+    """Whether all pixels shown lie in regions the scanner itself gave, so that no text strip is in them."""
+    shown = {one.sop_instance_uid for one in sources}
+    return all(frame.region.stated for frame in result.frames if frame.instance.sop_instance_uid in shown)

@@ -45,6 +45,7 @@ def contributing_equipment(context: ReportContext, result: StudyResult) -> highd
 def finish(dataset: Dataset, result: StudyResult, context: ReportContext, description: str) -> Dataset:
     """Fix dates and what the library leaves open, and give the file meta information; returns `dataset`."""
     at: datetime = context.composed_at
+    dataset.TimezoneOffsetFromUTC = f"{at:%z}"
     for prefix in ("Content", "InstanceCreation", "Series"):
         setattr(dataset, f"{prefix}Date", f"{at:%Y%m%d}")
         setattr(dataset, f"{prefix}Time", f"{at:%H%M%S}")

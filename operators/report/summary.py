@@ -94,6 +94,9 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
     """The report as one HTML page with its captures inside."""
     return _TEMPLATES.get_template("report.html.j2").render(
         headline=wording.headline(result),
+        study=result.study.study_instance_uid,
+        accession=str(result.study.header.get("AccessionNumber") or "none"),
+        study_date=str(result.study.header.get("StudyDate") or "not stated"),
         not_verified=wording.NOT_VERIFIED,
         research_use=wording.RESEARCH_USE,
         category_name=wording.CATEGORY_NAME,

@@ -29,9 +29,7 @@ def result_key(result: StudyResult, result_number: int) -> str:
     """Everything a result depends on, as one text: input bytes, models, engine, settings, its number."""
     study = result.study
     inputs = sorted(f"{one.sop_instance_uid}={one.sha256}" for one in study.instances)
-    aside = sorted(
-        f"{one.sop_instance_uid}/{one.frame_number}/{one.file_name}={one.reason}" for one in result.set_aside
-    )
+    aside = sorted(f"{one.sop_instance_uid}/{one.frame_number}={one.reason}" for one in result.set_aside)
     models = [f"{one.name}={one.sha256}/{one.engine}/{one.precision}" for one in result.models]
     parts = (study.study_instance_uid, VERSION, *inputs, *aside, *models, result.settings_digest)
     return "\n".join((*parts, str(result_number)))

@@ -20,7 +20,7 @@ RESEARCH_USE = "Research use. Not a cleared device, not for diagnosis."
 CATEGORY_NAME = "BI-RADS-aligned category (AI)"
 SIDES = {"L": "left breast", "R": "right breast", None: "side not stated"}
 # What is set aside for its kind and says nothing of the quality of a study: not worth a warning.
-_EXPECTED = frozenset({Reason.NOT_AN_IMAGE, Reason.OWN_RESULT, Reason.FRAME_LIMIT, Reason.OTHER_STUDY})
+_EXPECTED = frozenset({Reason.NOT_AN_IMAGE, Reason.OWN_RESULT, Reason.FRAME_LIMIT})
 
 
 class Status(StrEnum):
@@ -50,7 +50,9 @@ def headline(result: StudyResult) -> str:
         return "No usable B-mode frame: nothing was analysed."
     images = len({frame.instance.sop_instance_uid for frame in result.frames})
     frames = len(result.frames)
-    looked = f"{frames} frame{'s' * (frames != 1)} of {images} image{'s' * (images != 1)}"
+    held = len(result.study.instances)
+    of = f"{images} image{'s' * (images != 1)}" if images == held else f"{images} of {held} images"
+    looked = f"{frames} frame{'s' * (frames != 1)} of {of}"
     if status is Status.NO_FINDINGS:
         return f"No lesion found on {looked}. This does not exclude one."
     count = len(result.lesions)
@@ -84,6 +86,16 @@ def size_text(measurement: Measurement | None) -> str:
     return f"{measurement.long_axis_mm:.1f} x {measurement.short_axis_mm:.1f} mm"
 
 
+def sizes_text(lesion: Lesion) -> str:
+    """The size in the picture shown, and the largest over all pictures where that is another."""
+    here, most = lesion.key_view.measurement, largest(lesion)
+    if here is None and most is not None:
+        return f"not calibrated here; largest elsewhere {size_text(most)}"
+    if most is None or size_text(here) == size_text(most):
+        return size_text(here)
+    return f"{size_text(here)} in this picture; largest {size_text(most)}"
+
+
 def largest(lesion: Lesion) -> Measurement | None:
     """The measurement with the longest axis over all views; None where no view is calibrated."""
     sizes = [view.measurement for view in lesion.views if view.measurement is not None]
@@ -97,11 +109,22 @@ def category_text(category: str | None) -> str:
 
 def threshold_text(assessment: Assessment) -> str:
     """On which side of the two frozen thresholds the lesion lies."""
-    if assessment.above_specific_threshold:
-        return "above both thresholds (95% sensitivity, 90% specificity)"
-    if assessment.above_sensitive_threshold:
-        return "above the threshold of 95% sensitivity, below that of 90% specificity"
-    return "below the threshold of 95% sensitivity"
+    reached = [
+        name
+        for name, above in (
+            (
+                "the sensitive threshold (95% of malignant cases reach it)",
+                assessment.above_sensitive_threshold,
+            ),
+            ("the specific one (10% of benign cases reach it)", assessment.above_specific_threshold),
+        )
+        if above
+    ]
+    return (
+        "reaches " + " and ".join(reached)
+        if reached
+        else "below both thresholds (95% sensitivity, 90% specificity)"
+    )
 
 
 def lesion_text(lesion: Lesion) -> str:

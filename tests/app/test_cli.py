@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("serve", "worker", "run", "send", "status", "close", "resend", "config", "train", "validate")
+VERBS = (
+    "serve",
+    "worker",
+    "run",
+    "send",
+    "status",
+    "close",
+    "retry",
+    "resend",
+    "config",
+    "train",
+    "validate",
+)
 
 
 def _busmap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

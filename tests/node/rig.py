@@ -46,7 +46,8 @@ def free_port() -> int:
 class Pacs:
     """A storage SCP that remembers every object by UID, with a digest of each version it was sent.
 
-    `answers` maps an SOP class to a status; `forward_to` sends everything back whence it came.
+    `answers` maps an SOP class to a status; `forward_to`, asked for a port, has everything sent back there
+    while the next object may still be on its way.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -54,6 +55,8 @@ class Pacs:
         self.order: list[Dataset] = []
         self.answers: dict[str, int] = {}
         self.port = port or free_port()
+        self.forward_to: Callable[[], int] | None = None
+        self.forwarded: list[int | None] = []
         self.classes: tuple[str, ...] = STORAGE_CLASSES
         self._server: Any = None
         self._lock = threading.Lock()
@@ -82,7 +85,15 @@ class Pacs:
             with self._lock:
                 self.received.setdefault(uid, []).append(digest)
                 self.order.append(data)
+            if self.forward_to is not None:
+                threading.Thread(target=self._forward, args=(data,), daemon=True).start()
         return status
+
+    def _forward(self, data: Dataset) -> None:
+        assert self.forward_to is not None
+        statuses = send(self.forward_to(), data)
+        with self._lock:
+            self.forwarded += statuses
 
 
 class Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from app.errors import StoreError
 from app.logs import study_refs
-from app.node.status import close_study, read_status, render_status, resend, status_json
+from app.node.status import close_study, read_status, render_status, resend, retry, status_json
 from app.node.store.overview import StudyLine
 from tests.node.rig import Node, Pacs, report, send, ultrasound, wait_for
 from tests.operators.made_files import uid
@@ -90,6 +91,38 @@ def test_nothing_starts_when_the_pacs_sends_everything_back(node: Node, pacs: Pa
     before = (len(list((node.folder / "images").glob("*/*"))), line(node, "circle"))
     assert send(node.port, *images, *results) == [0] * 4
     assert (len(list((node.folder / "images").glob("*/*"))), line(node, "circle")) == before
+
+
+def test_nothing_starts_where_the_pacs_forwards_everything_as_it_comes(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        mirror = Pacs().start()
+        stack.callback(mirror.stop)
+        one = Node(tmp_path / "state", [mirror])
+        stack.callback(one.stop)
+        mirror.forward_to = lambda: one.port
+        one.start()
+        wait_for(lambda: one.runtime("worker") and one.runtime("worker")["ready"])
+        assert send(one.port, *(ultrasound(str(index), "mirror") for index in range(2))) == [0, 0]
+        found = finished(one, "mirror")
+        wait_for(lambda: len(mirror.forwarded) >= len(found.deliveries))
+        assert mirror.forwarded == [0] * len(found.deliveries)
+        after = line(one, "mirror")
+        assert (after.revision, after.images, after.others, after.state) == (1, 2, 0, "closed")
+        assert all(len(versions) == 1 for versions in mirror.received.values())
+
+
+def test_a_failed_study_is_tried_again_with_what_was_sent_anew(node: Node) -> None:
+    first, second = ultrasound("1", "again"), ultrasound("2", "again", PatientID="P2")
+    assert send(node.port, first, second) == [0, 0]
+    assert finished(node, "again").failure_code == "input-mixed-patients"
+    assert "busmap retry" in " ".join(render_status(read_status(node.settings)).split())
+    assert send(node.port, ultrasound("2", "again")) == [0]
+    assert line(node, "again").quarantined == 1
+    retry(node.settings, uid("again"), use_resent=True)
+    found = finished(node, "again", 2)
+    assert (found.job_state, found.images, found.quarantined) == ("done", 2, 1)
+    with pytest.raises(StoreError, match="not failed"):
+        retry(node.settings, uid("again"), use_resent=False)
 
 
 def test_foreign_report_belongs_to_the_study_and_starts_nothing(node: Node) -> None:

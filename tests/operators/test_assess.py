@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +57,13 @@ def test_the_bounds_are_the_atlas(values, expected):
     assert category(*values) == expected
 
 
-def _view(image: str, frame: int, box: tuple[int, int, int, int], side: str | None = None) -> LesionView:
+def _view(
+    image: str,
+    frame: int,
+    box: tuple[int, int, int, int],
+    side: str | None = None,
+    hour: int | None = None,
+) -> LesionView:
     """A view with a square lesion: (left, top, right, bottom) in a region of 100 x 100 pixels."""
     left, top, right, bottom = box
     instance = Instance(None, "0", "1.2", image, "1.3", "1.4", "1.5", 100, 100, 30, Dataset())  # type: ignore[arg-type]
@@ -65,7 +72,7 @@ def _view(image: str, frame: int, box: tuple[int, int, int, int], side: str | No
     outline = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     grey = np.zeros((100, 100), np.uint8)
     return LesionView(
-        frame=Frame(instance, frame, Region(0, 0, 99, 99), grey, side),
+        frame=Frame(instance, frame, Region(0, 0, 99, 99), grey, side, hour),
         outline=outline,
         mask=mask,
         clean=grey,
@@ -99,6 +106,24 @@ def test_two_lesions_in_two_views_are_two_by_their_size():
 def test_sides_are_never_joined():
     views = [_view("1.1", 1, (20, 20, 50, 50), "L"), _view("1.2", 1, (20, 20, 50, 50), "R")]
     assert [len(lesion) for lesion in join_views(views)] == [1, 1]
+
+
+def test_clock_positions_are_never_joined_and_silence_joins():
+    views = [_view(f"1.{hour}", 1, (20, 20, 50, 50), "L", hour) for hour in (2, 9)]
+    assert [len(lesion) for lesion in join_views(views)] == [1, 1]
+    views.append(_view("1.99", 1, (20, 20, 51, 50), "L"))
+    assert sorted(len(lesion) for lesion in join_views(views)) == [1, 2]
+
+
+def test_many_views_are_joined_in_no_time():
+    views = [
+        _view(f"1.{image}", 1, (5 + 45 * place, 5, 35 + 45 * place, 30 + 12 * place))
+        for image in range(1, 121)
+        for place in (0, 1)
+    ]
+    started = time.process_time()
+    assert sorted(len(lesion) for lesion in join_views(views)) == [120, 120]
+    assert time.process_time() - started < 10
 
 
 def test_a_lesion_is_followed_through_a_cine():

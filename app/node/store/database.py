@@ -81,6 +81,7 @@ def open_store(folder: Path) -> Store:
     try:
         for name in ("", "incoming", "images", "results"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_image_folders(folder / "images")
         engine = _engine(path)
         store = Store(folder, engine)
         if _version(store) != HEAD:
@@ -94,6 +95,15 @@ def open_store(folder: Path) -> Store:
             f"the database {path} cannot be read ({type(error.orig).__name__}): restore it from a backup"
         ) from None
     return store
+
+
+def _make_image_folders(images: Path) -> None:
+    """All 256, durable before the first image: no receiver has to wonder whether another has synced one."""
+    if (images / "ff").is_dir():
+        return
+    for number in range(256):
+        (images / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+    sync(images)
 
 
 def sync(path: Path) -> None:

@@ -241,3 +241,41 @@ def request_close(store: Store, study_id: int) -> StudyState:
         if state is StudyState.OPEN:
             connection.execute(update(study).where(study.c.id == study_id).values(close_requested=1))
         return state
+
+
+def request_retry(store: Store, study_id: int, *, use_resent: bool) -> bool:
+    """Open a study whose newest job failed and ask for it to be closed; False where none failed.
+
+    Parameters
+    ----------
+    use_resent : take the newest version of each image that came again with other bytes; the version used
+        before goes to quarantine in its place.
+    """
+    with store.write() as connection:
+        newest = connection.execute(
+            select(job.c.state).where(job.c.study_id == study_id).order_by(job.c.revision.desc()).limit(1)
+        ).scalar()
+        if newest != JobState.FAILED:
+            return False
+        if use_resent:
+            _use_resent(connection, study_id)
+        connection.execute(
+            update(study).where(study.c.id == study_id).values(state=StudyState.OPEN, close_requested=1)
+        )
+        return True
+
+
+def _use_resent(connection: Connection, study_id: int) -> None:
+    held = connection.execute(
+        select(instance.c.id, instance.c.sop_instance_uid, instance.c.kind)
+        .where(instance.c.study_id == study_id)
+        .order_by(instance.c.id)
+    ).all()
+    resent = {row.sop_instance_uid: row.id for row in held if row.kind == InstanceKind.QUARANTINE}
+    for row in held:
+        if row.kind == InstanceKind.IMAGE and row.sop_instance_uid in resent:
+            for changed, kind in (
+                (row.id, InstanceKind.QUARANTINE),
+                (resent[row.sop_instance_uid], InstanceKind.IMAGE),
+            ):
+                connection.execute(update(instance).where(instance.c.id == changed).values(kind=kind))

@@ -12,7 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, or_, select
 
 from app.node.store.database import Store
-from app.node.store.schema import InstanceKind, delivery, instance, job, result_object, study, warning
+from app.node.store.schema import (
+    DeliveryState,
+    InstanceKind,
+    JobState,
+    delivery,
+    instance,
+    job,
+    result_object,
+    study,
+    warning,
+)
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,21 @@ def find_study(store: Store, named: str) -> int | None:
 
 
 def study_lines(store: Store, limit: int = 1000) -> list[StudyLine]:
-    """The studies that something arrived for last, newest first."""
+    """The studies that something arrived for last, newest first, and every one that needs a person."""
+    newest = select(study.c.id).order_by(study.c.last_received_at.desc(), study.c.id.desc()).limit(limit)
+    last_jobs = select(func.max(job.c.id)).group_by(job.c.study_id)
+    failed = select(job.c.study_id).where(job.c.state == JobState.FAILED, job.c.id.in_(last_jobs))
+    parked = (
+        select(job.c.study_id)
+        .join(result_object, result_object.c.job_id == job.c.id)
+        .join(delivery, delivery.c.object_id == result_object.c.id)
+        .where(delivery.c.state == DeliveryState.PARKED)
+    )
     with store.read() as connection:
         rows = connection.execute(
-            select(study).order_by(study.c.last_received_at.desc(), study.c.id.desc()).limit(limit)
+            select(study)
+            .where(or_(study.c.id.in_(newest), study.c.id.in_(failed), study.c.id.in_(parked)))
+            .order_by(study.c.last_received_at.desc(), study.c.id.desc())
         ).all()
         wanted = [row.id for row in rows]
         counts = _counts(connection, wanted)

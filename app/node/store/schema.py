@@ -3,7 +3,8 @@
 study.state
     idle    holds no image to analyse        -> open   an image to analyse arrived
     open    images arrive                    -> closed the quiet period passed, or somebody asked for it
-    closed  a job for this revision exists   -> open   a late image arrived: the next revision begins
+    closed  a job for this revision exists   -> open   a late image arrived, or a failed study is to be
+                                                       tried again: the next revision begins
 job.state (one a revision)
     queued      -> running      the worker took it
                 -> superseded   the next revision closed before this one began            (terminal)
