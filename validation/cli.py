@@ -24,7 +24,14 @@ from models.runtime.bundle import SHIPPED, read_bundle
 from models.runtime.engine import ModelError
 from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
-from validation.marks import MAXIMUM_DICE_CHANGE, MAXIMUM_PROBABILITY_CHANGE, choose, compare, mean_change
+from validation.marks import (
+    MAXIMUM_DICE_CHANGE,
+    MAXIMUM_PROBABILITY_CHANGE,
+    Placement,
+    choose,
+    compare,
+    mean_change,
+)
 from validation.predictions import PredictionError, read_predictions
 from validation.report import RESEARCH_USE, Run, rows_of, write_report
 from validation.statistics.roc import RESAMPLES
@@ -101,15 +108,20 @@ def marks(
 
         records = choose([one for one in read_busbra(root) if one.fold in DEVELOPMENT_FOLDS], seed)
         models = load_models(bundles, threads)
-        changes = list(track(compare(records, models, seed), "with and without marks", len(records)))
+        changes = list(
+            track(compare(records, models, seed), "with and without marks", len(records) * len(Placement))
+        )
         write_rows([asdict(change) for change in changes], out / "marks.parquet")
-        for column, limit in (("probability", MAXIMUM_PROBABILITY_CHANGE), ("dice", MAXIMUM_DICE_CHANGE)):
-            mean, interval = mean_change(changes, column, resamples, seed)
-            verdict = "met" if mean < limit else "missed"
-            typer.echo(
-                f"mean absolute change of {column}: {mean:.4f} ({interval.low:.4f} to {interval.high:.4f}), "
-                f"n = {len(changes)} pictures; target under {limit}: {verdict}"
-            )
+        for placement in Placement:
+            chosen = [change for change in changes if change.placement == placement.value]
+            for column, limit in (("probability", MAXIMUM_PROBABILITY_CHANGE), ("dice", MAXIMUM_DICE_CHANGE)):
+                mean, interval = mean_change(chosen, column, resamples, seed)
+                verdict = "met" if mean < limit else "missed"
+                typer.echo(
+                    f"callipers {placement.value}: mean absolute change of {column} {mean:.4f} "
+                    f"({interval.low:.4f} to {interval.high:.4f}), n = {len(chosen)} pictures; "
+                    f"target under {limit}: {verdict}"
+                )
         typer.echo(f"{RESEARCH_USE}.")
 
 

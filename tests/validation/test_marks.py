@@ -10,7 +10,7 @@ from models.data.busbra import read_busbra
 from models.runtime.loaded import load_models
 from models.runtime.preprocess import suppress_marks
 from tests.models.made_sets import make_busbra
-from validation.marks import PICTURES, MarkChange, choose, compare, mean_change, paint
+from validation.marks import PICTURES, MarkChange, Placement, axis_ends, choose, compare, mean_change, paint
 
 
 def _speckle(seed: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_the_choice_is_seeded_and_bounded():
 
 
 def test_mean_and_interval_go_by_patient():
-    changes = [MarkChange(f"i{n}", f"p{n // 2}", 0.01 * (n % 3), 0.0) for n in range(60)]
+    changes = [MarkChange(f"i{n}", f"p{n // 2}", "random", 0.01 * (n % 3), 0.0) for n in range(60)]
     mean, interval = mean_change(changes, "probability", 200, 1)
     assert interval.low <= mean <= interval.high
     assert mean_change(changes, "dice", 200, 1)[0] == 0
@@ -54,5 +54,13 @@ def test_mean_and_interval_go_by_patient():
 def test_pictures_are_answered_with_and_without_marks(tmp_path):
     records = read_busbra(make_busbra(tmp_path / "busbra", patients=5))[:3]
     changes = list(compare(records, load_models(threads=1), 1))
-    assert [change.image_id for change in changes] == [record.image_id for record in records]
+    assert [change.image_id for change in changes] == [one.image_id for one in records for _ in Placement]
     assert all(0 <= change.probability <= 1 and 0 <= change.dice <= 1 for change in changes)
+
+
+def test_callipers_stand_at_the_ends_of_the_axes():
+    y, x = np.mgrid[:120, :160]
+    mask = ((x - 80) / 50) ** 2 + ((y - 60) / 20) ** 2 <= 1
+    long, short = axis_ends(mask)
+    np.testing.assert_allclose(np.sort(long[:, 0]), (30, 130), atol=1)
+    np.testing.assert_allclose(np.sort(short[:, 1]), (40, 80), atol=1)
