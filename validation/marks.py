@@ -48,12 +48,11 @@ class _Painted(Record):
     """A record whose picture carries marks; all else is the record's."""
 
     seed: int = 0
-    placement: Placement = Placement.RANDOM
+    ends: npt.NDArray[np.float64] | None = None
 
     def grey(self) -> npt.NDArray[np.uint8]:
         """The picture with marks, uint8 (rows, columns)."""
-        ends = axis_ends(self.mask()) if self.placement is Placement.AXIS_ENDS else None
-        return paint(super().grey(), np.random.default_rng(self.seed), ends)
+        return paint(super().grey(), np.random.default_rng(self.seed), self.ends)
 
 
 def axis_ends(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -115,7 +114,12 @@ def compare(
     """Answer each picture as it is and painted, once for each placement."""
     for number, record in enumerate(records):
         painted = [
-            _Painted(**vars(record), seed=seed + number, placement=placement) for placement in placements
+            _Painted(
+                **vars(record),
+                seed=seed + number,
+                ends=axis_ends(record.mask()) if placement is Placement.AXIS_ENDS else None,
+            )
+            for placement in placements
         ]
         plain, *others = predict_images([record, *painted], models)
         for placement, other in zip(placements, others, strict=True):
