@@ -31,7 +31,7 @@ from app.settings import Settings
 
 STUDIES, WARM_UP, PROCESSES = 12, 2, 3
 _PATIENCE_SECONDS = 60.0
-_PREDICTIONS = Path("validation/predictions")
+_PREDICTIONS = Path(__file__).parents[1] / "validation" / "predictions"
 
 
 def main() -> int:

@@ -202,7 +202,7 @@ def associate(
 ) -> Any:
     entity = AE(calling)
     entity.acse_timeout = entity.network_timeout = 30
-    entity.dimse_timeout = 10
+    entity.dimse_timeout = 5
     entity.add_requested_context(VERIFICATION)
     for one in objects:
         entity.add_requested_context(one.SOPClassUID, one.file_meta.TransferSyntaxUID)
