@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from models.training.run import RunDiffersError
+
 Batch = tuple[torch.Tensor, ...]
 
 
@@ -41,13 +43,6 @@ class Fitted:
 
     network: torch.nn.Module
     history: tuple[dict[str, float], ...]
-
-
-class SettingsDifferError(ValueError):
-    """A checkpoint was made with other settings. The message names it and the remedy."""
-
-    code = "checkpoint-differs"
-    exit_status = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def fit(
 
     Raises
     ------
-    SettingsDifferError
+    RunDiffersError
         The checkpoint in `folder` was made with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,9 +118,7 @@ def _start(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: in
 def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
     kept = torch.load(checkpoint, weights_only=True)
     if kept["settings"] != asdict(settings):
-        raise SettingsDifferError(
-            f"{checkpoint} was made with other settings: give another --out or delete it"
-        )
+        raise RunDiffersError(f"{checkpoint} was made with other settings: give another --out or delete it")
     state.network.load_state_dict(kept["network"])
     state.average.load_state_dict(kept["average"])
     state.optimizer.load_state_dict(kept["optimizer"])

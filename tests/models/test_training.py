@@ -117,8 +117,11 @@ def test_other_settings_do_not_resume_a_run(tmp_path):
     assert first.exit_code == 0, first.output
     assert json.loads((tmp_path / "segmentation" / "final" / "run.json").read_text())["held_out"] is None
     second = lesion(2)
-    assert second.exit_code == 2
-    assert "made with other settings" in second.output
+    assert second.exit_code == 12
+    assert "a run with other settings" in " ".join(second.output.split())
+    make_busbra(tmp_path / "other", patients=21)
+    again = ["lesion", "--data", tmp_path / "other", "--out", tmp_path, "--folds", "final", "--epochs", 1]
+    assert CliRunner().invoke(app, [str(item) for item in again]).exit_code == 12, "other data, another run"
 
 
 def tiny_batches(epoch):
