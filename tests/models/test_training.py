@@ -226,6 +226,9 @@ def test_published_bundles_are_loaded_by_the_product(tmp_path, monkeypatch):
         for name in ("1", "2", "3", "4", "final"):
             (runs / kind / name).mkdir(parents=True)
             torch.save(network.state_dict(), runs / kind / name / "weights.pt")
+            (runs / kind / name / "run.json").write_text(json.dumps({"settings": {"seed": 7}}))
+            row = {"epoch": 1, "loss": 0.5, "held_out_dice": 0.6, "held_out_auc": 0.7}
+            (runs / kind / name / "history.json").write_text(json.dumps([row]))
     arguments = ["publish", "--data", data, "--runs", runs, "--bundles", bundles]
     result = CliRunner().invoke(app, [str(item) for item in arguments])
     assert result.exit_code == 0, result.output
@@ -236,7 +239,12 @@ def test_published_bundles_are_loaded_by_the_product(tmp_path, monkeypatch):
     held = records[rows[0].image_id].grey()
     seen = models.lesion.find(held)
     logits = models.diagnosis.logits(seen.clean, [one.mask for one in seen.lesions])
-    assert logits[0] == pytest.approx(rows[0].logit, abs=1e-3)
+    assert max(logits) == pytest.approx(rows[0].logit, abs=1e-3)
+    card = (bundles / "breast_us_diagnosis" / "docs" / "README.md").read_text()
+    assert "seed 7" in card
+    assert models.bundles[1].sha256 in card
+    assert "not a cleared device" in card.lower()
+    assert (bundles / "breast_us_lesion" / "docs" / "curves.png").read_bytes().startswith(b"\x89PNG")
     shutil.rmtree(runs / "diagnosis" / "3")
     missing = CliRunner().invoke(app, [str(item) for item in arguments])
     assert missing.exit_code == 10
