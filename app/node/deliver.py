@@ -16,7 +16,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
@@ -191,7 +190,7 @@ class Deliverer:
             path = self._path(one)
             # As it is where the destination takes it so; encoded anew for one of the default syntax alone.
             as_it_is = ExplicitVRLittleEndian in accepted
-            response = association.send_c_store(path if as_it_is else _implicit(path))
+            response = association.send_c_store(path if as_it_is else dcmread(path))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
             self._retry([one], None, f"sending failed ({type(error).__name__})")
             return
@@ -250,12 +249,6 @@ class Deliverer:
                 reason=_for_log(status, message),
                 remedy="busmap resend",
             )
-
-
-def _implicit(path: Path) -> Dataset:
-    dataset = dcmread(path)
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return dataset
 
 
 def _for_log(status: int | None, message: str) -> str:

@@ -58,13 +58,14 @@ class Pacs:
         self.forward_to: Callable[[], int] | None = None
         self.forwarded: list[int | None] = []
         self.classes: tuple[str, ...] = STORAGE_CLASSES
+        self.syntaxes: list[str] = list(ALL_TRANSFER_SYNTAXES)
         self._server: Any = None
         self._lock = threading.Lock()
 
     def start(self) -> Pacs:
         entity = AE("PACS")
         for sop_class in self.classes:
-            entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
+            entity.add_supported_context(sop_class, self.syntaxes)
         self._server = entity.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )

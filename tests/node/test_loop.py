@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from app.errors import StoreError
 from app.logs import study_refs
@@ -109,6 +110,24 @@ def test_nothing_starts_where_the_pacs_forwards_everything_as_it_comes(tmp_path:
         after = line(one, "mirror")
         assert (after.revision, after.images, after.others, after.state) == (1, 2, 0, "closed")
         assert all(len(versions) == 1 for versions in mirror.received.values())
+
+
+def test_a_pacs_of_the_default_syntax_alone_gets_the_same_objects(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        plain = Pacs()
+        plain.syntaxes = ["1.2.840.10008.1.2"]
+        plain.start()
+        stack.callback(plain.stop)
+        one = Node(tmp_path / "state", [plain])
+        stack.callback(one.stop)
+        one.start()
+        assert send(one.port, ultrasound("1", "plain")) == [0]
+        found = finished(one, "plain")
+        assert {sent.state for sent in found.deliveries} == {"accepted"}
+        for given in plain.order:
+            assert given.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+            kept = [dcmread(path) for path in result_folder(one, "plain", 1).glob("*.dcm")]
+            assert any(given == made for made in kept), "the same data set, encoded otherwise"
 
 
 def test_a_failed_study_is_tried_again_with_what_was_sent_anew(node: Node) -> None:
