@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from models.training.run import RunDiffersError
 
 Batch = tuple[torch.Tensor, ...]
+Steering = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class LoopSettings:
     ema_decay: float
     warmup_share: float
     seed: int
+    clip_norm: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def fit(
     folder: Path,
     steps_per_epoch: int,
     label: str,
+    *,
+    steer: Callable[[torch.nn.Module, LoopSettings, int], Steering] | None = None,
 ) -> Fitted:
     """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
 
@@ -72,6 +76,8 @@ def fit(
     ----------
     batches : epoch number (from 0) -> the batches of that epoch
     evaluate : averaged network -> figures for the history (may be empty)
+    steer : network, settings, steps an epoch -> optimizer, and schedule that is stepped after every batch
+        (AdamW under one cycle, unless given)
 
     Raises
     ------
@@ -81,7 +87,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(True)
     checkpoint = folder / "checkpoint.pt"
-    state = _start(network, settings, steps_per_epoch)
+    state = _start(network, settings, steps_per_epoch, steer or one_cycle)
     if checkpoint.exists():
         _resume(state, settings, checkpoint)
     with _progress() as progress:
@@ -102,9 +108,19 @@ def fit(
     return Fitted(state.average, tuple(state.history))
 
 
-def _start(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> _State:
+def _start(
+    network: torch.nn.Module,
+    settings: LoopSettings,
+    steps_per_epoch: int,
+    steer: Callable[[torch.nn.Module, LoopSettings, int], Steering],
+) -> _State:
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
+    return _State(network, average, *steer(network, settings, steps_per_epoch), history=[])
+
+
+def one_cycle(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> Steering:
+    """AdamW, norms and biases not decayed, under one cycle of learning rate that peaks at the setting's."""
     optimizer = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -112,7 +128,7 @@ def _start(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: in
         total_steps=settings.epochs * steps_per_epoch,
         pct_start=settings.warmup_share,
     )
-    return _State(network, average, optimizer, schedule, [])
+    return optimizer, schedule
 
 
 def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
@@ -143,7 +159,7 @@ def _train_epoch(
         value = loss(network, batch)
         state.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         state.optimizer.step()
         schedule.step()
         step = schedule.last_epoch

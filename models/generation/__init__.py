@@ -1,0 +1,1 @@
+"""The generator of labelled breast ultrasound images: training, sampling, what it writes."""

@@ -1,0 +1,71 @@
+"""Pictures from the published network: 50 evaluations of the solver under guidance, 100 of the network.
+
+Promises: class and device drawn evenly, one box from the prior of the class, unless asked otherwise; the
+same seed gives the same pictures on the same processor and versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.generation.paper.data import BENIGN, MALIGNANT, draw_boxes
+from models.generation.paper.diffusion import EVALUATIONS, GUIDANCE_W, Predict, guided, solve
+from models.generation.paper.network import PaperUNet
+from models.generation.paper.run import PaperRun
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a picture shall show: entries of class and device; boxes float32 (k, 4), several allowed."""
+
+    kind: int
+    device: int
+    boxes: torch.Tensor
+
+
+def draw_asked(run: PaperRun, count: int, seed: int) -> list[Asked]:
+    """`count` conditions: class and device drawn evenly, a box from the class's prior."""
+    random = np.random.default_rng(seed)
+    entries = sorted(run.devices.values())
+    return [
+        Asked(
+            kind=int(kind),
+            device=int(random.choice(entries)),
+            boxes=torch.from_numpy(run.priors[int(kind)].draw(1, int(random.integers(2**31)))),
+        )
+        for kind in random.choice([BENIGN, MALIGNANT], count)
+    ]
+
+
+def sample(
+    network: PaperUNet,
+    asked: Sequence[Asked],
+    side: int,
+    seed: int,
+    w: float = GUIDANCE_W,
+    evaluations: int = EVALUATIONS,
+) -> torch.Tensor:
+    """Pictures, float (n, 3, side, side) in 0..1; `w` is the publication's guidance scale (see diffusion)."""
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(asked), 3, side, side, generator=random)
+    drawn = torch.stack([draw_boxes(one.boxes, side) for one in asked])
+    labels = torch.tensor([[one.kind, one.device] for one in asked])
+    pictures = solve(predictor(network, drawn, labels, w), noise, evaluations)
+    return (pictures / 2 + 0.5).clamp(0, 1)
+
+
+def predictor(network: PaperUNet, drawn: torch.Tensor, labels: torch.Tensor, w: float) -> Predict:
+    """The network under guidance: asked with the condition and with none, both in one batch."""
+    maps = torch.cat([drawn, torch.zeros_like(drawn)])
+    told = torch.cat([labels, torch.zeros_like(labels)])
+
+    def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([torch.cat([noisy, noisy]), maps], dim=1)
+        conditional, unconditional = network(both, time, told).sample.chunk(2)
+        return guided(conditional, unconditional, w)
+
+    return predict
