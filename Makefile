@@ -4,12 +4,22 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb
+VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core
+OHIF := 3.13.2
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
 export UV_LINK_MODE := copy
 UV_INSTALL := uv pip install --quiet
 RUN := env -u BUSMAP_CONFIG
 
-.PHONY: help setup setup-train peers demo test test-all lint bench docs lock clean
+# Installs Debian packages that are not there yet, and keeps the Orthanc service that comes with them from running.
+define install
+@dpkg -s $(1) >/dev/null 2>&1 && echo "Installed already: $(1)" || \
+  { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq && \
+    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null && \
+    { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(1)"; }
+endef
+
+.PHONY: help setup setup-train peers viewers demo test test-all lint bench docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,21 +48,28 @@ setup-train: .venv-train/ready ## the environment for training (.venv-train): th
 	@touch $@ && echo "Set up: .venv-train"
 
 peers: ## Debian's DICOM programs that tests talk to
-	@dpkg -s $(PEERS) >/dev/null 2>&1 && echo "DICOM peers are installed" || \
-	  { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq && \
-	    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null && \
-	    { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(PEERS)"; }
+	$(call install,$(PEERS))
+
+viewers: setup .viewers/package/dist/index.html ## the viewers that tests look through: OHIF, Orthanc's, Chromium, Playwright
+	$(call install,$(VIEWERS))
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --require-hashes -r tests/viewer/requirements.txt
+
+.viewers/package/dist/index.html: tests/viewer/ohif.sha512
+	@command -v npm >/dev/null || { echo "npm is not installed: apt-get install npm"; exit 1; }
+	@mkdir -p .viewers && cd .viewers && npm pack --silent @ohif/app@$(OHIF) >/dev/null && \
+	  sha512sum --quiet -c ../tests/viewer/ohif.sha512 && tar -xzf ohif-app-$(OHIF).tgz && rm ohif-app-$(OHIF).tgz && \
+	  touch package/dist/index.html && echo "Unpacked: OHIF $(OHIF)"
 
 demo: setup ## six studies through gateway, worker and a small PACS on this machine
 	@$(RUN) $(BIN)/python -m app.demo
 
 test: setup ## the tests; those that train run in .venv-train where it is set up
-	$(RUN) $(BIN)/python -m pytest -m "not slow and not train" $(PYTEST_ARGS)
+	$(RUN) $(BIN)/python -m pytest -m "not slow and not train and not viewer" $(PYTEST_ARGS)
 	@if [ -e .venv-train/ready ]; then echo "$(RUN) $(TRAIN_BIN)/python -m pytest -m 'train and not slow'"; \
 	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "train and not slow" $(PYTEST_ARGS); \
 	else echo "Tests that train are left out: make setup-train installs what they need"; fi
 
-test-all: setup setup-train peers ## the tests of `make test` and the long ones
+test-all: setup setup-train viewers ## the tests of `make test` and the long ones
 	$(RUN) $(BIN)/python -m pytest -m "not train" $(PYTEST_ARGS)
 	$(RUN) $(TRAIN_BIN)/python -m pytest -m train $(PYTEST_ARGS)
 
@@ -78,4 +95,4 @@ lock: ## the dependency lists with hashes, from pyproject.toml
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt
 
 clean: ## environments and caches
-	rm -rf .venv .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .venv-train .viewers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

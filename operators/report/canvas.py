@@ -39,16 +39,11 @@ class Canvas:
         """Put a grey picture, uint8 (rows, columns), with its pixels untouched."""
         self._picture.paste(Image.fromarray(grey).convert("RGB"), (x, y))
 
-    def outline(self, points: npt.NDArray[np.float32], label: str) -> None:
-        """Draw a closed outline (x, y) and its label beside it."""
+    def outline(self, points: npt.NDArray[np.float32]) -> None:
+        """Draw a closed outline (x, y): white within black. Its label stands beside the picture."""
         closed = [(float(x), float(y)) for x, y in (*points, points[0])]
         self._draw.line(closed, fill=_BLACK, width=3)
         self._draw.line(closed, fill=_WHITE, width=1)
-        x, y = float(points[:, 0].max()) + 4, float(points[:, 1].min()) - SMALL
-        x = min(x, self._picture.width - 2.0 * SMALL)
-        self._draw.text(
-            (x, max(y, 0)), label, fill=_WHITE, font=_font(SMALL), stroke_width=2, stroke_fill=_BLACK
-        )
 
     def text(self, words: str, x: int, y: int, width: int, *, size: int = SMALL, quiet: bool = False) -> int:
         """Write words, broken to `width` pixels; returns where the next line starts."""

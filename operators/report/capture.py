@@ -22,6 +22,7 @@ from operators.study import Instance
 
 SERIES_NUMBER = 9002
 _PANEL_WIDTH, _MARGIN = 360, 16
+_TOP = 64  # viewers write patient, series and image over the corners
 _SUMMARY_SIZE = (1024, 768)
 _THUMBNAIL = (310, 240)
 _HIGHEST_PANEL = 1400
@@ -55,14 +56,14 @@ def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> 
     canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, _HIGHEST_PANEL))
     canvas.paste_grey(grey, 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
-    canvas.outline(view.outline - corner, f"L{lesion.number}")
+    canvas.outline(view.outline - corner)
     bottom = _panel(canvas, lesion, result, context, region.columns + _MARGIN)
     return canvas.pixels[: max(region.rows, bottom + _MARGIN)]
 
 
 def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportContext, x: int) -> int:
     """Write the words of a lesion from the top; returns where they end."""
-    given, width, y = lesion.assessment, _PANEL_WIDTH - 2 * _MARGIN, _MARGIN
+    given, width, y = lesion.assessment, _PANEL_WIDTH - 2 * _MARGIN, _TOP
     y = canvas.text(wording.NOT_VERIFIED, x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
     y = canvas.text(f"L{lesion.number}: {wording.site_text(lesion)}", x, y, width, size=LARGE)
@@ -85,7 +86,7 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
 def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
     """Overview of the study on one picture, uint8 (768, 1024, 3)."""
     canvas = Canvas(*_SUMMARY_SIZE)
-    x, y, width = 24, 20, _SUMMARY_SIZE[0] - 48
+    x, y, width = 24, _TOP, _SUMMARY_SIZE[0] - 48
     y = canvas.text(f"{wording.NOT_VERIFIED}. Breast ultrasound", x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
     y = canvas.text(wording.headline(result), x, y, width, size=LARGE)
@@ -95,23 +96,25 @@ def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
         y = canvas.text(f"and {len(result.lesions) - 6} more in the report", x, y, width)
     y += 10
     if result.lesions:
-        _thumbnails(canvas, result, x, y)
-        y += _THUMBNAIL[1] + 12
+        y = _thumbnails(canvas, result, x, y) + 12
     lines = [f"Note: {warning}" for warning in result.warnings]
     lines += [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
     for place, line in enumerate(lines):
-        if y > _SUMMARY_SIZE[1] - 130:
+        if y > _SUMMARY_SIZE[1] - 162:
             y = canvas.text(f"and {len(lines) - place} more remarks in the report", x, y, width)
             break
         y = canvas.text(line, x, y, width, quiet=True)
-    y = _SUMMARY_SIZE[1] - 64
+    y = _SUMMARY_SIZE[1] - 96
     y = canvas.text(wording.number_text(context), x, y, width, quiet=True)
     canvas.text(wording.models_text(result.models), x, y, width, quiet=True)
     return canvas.pixels
 
 
-def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> None:
-    """The best view of each lesion, then the others' as far as there is room."""
+def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:
+    """The best view of each lesion, then the others' as far as there is room; returns where they end.
+
+    The lesion's label stands above its picture, as no text stands on anatomy.
+    """
     pictured = [(lesion, lesion.key_view) for lesion in result.lesions]
     pictured += [
         (lesion, view)
@@ -119,12 +122,15 @@ def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> None:
         for view in lesion.image_views
         if view is not lesion.key_view
     ]
+    top = y
     for lesion, view in pictured[:3]:
+        top = canvas.text(f"L{lesion.number}", x, y, _THUMBNAIL[0])
         small, scale = shrunk(view.frame.grey, *_THUMBNAIL)
-        canvas.paste_grey(small, x, y)
+        canvas.paste_grey(small, x, top)
         corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
-        canvas.outline((view.outline - corner) * scale + np.array([x, y], np.float32), f"L{lesion.number}")
+        canvas.outline((view.outline - corner) * scale + np.array([x, top], np.float32))
         x += _THUMBNAIL[0] + 16
+    return top + _THUMBNAIL[1]
 
 
 def _object(

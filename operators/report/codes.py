@@ -16,6 +16,9 @@ from operators.site import CLOCK_CODES
 
 BREAST = Code("76752008", "SCT", "Breast")
 SIDES = {"L": Code("7771000", "SCT", "Left"), "R": Code("24028007", "SCT", "Right")}
+# The title of a report that measures nothing (an extension of CID 7021): OHIF 3.13 fails on an Imaging
+# Measurement Report without measurements, and shows this one as text.
+BREAST_REPORT = Code("24601-7", "LN", "US Breast Report")
 ULTRASOUND_OF_BREAST = Code("47079000", "SCT", "Ultrasonography of breast")
 MASS = Code("4147007", "SCT", "Mass")
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
@@ -36,8 +39,8 @@ PARTLY_WITHOUT_FINDINGS = Code("111243", "DCM", "Not all algorithms succeeded; w
 PARTLY_WITH_FINDINGS = Code("111244", "DCM", "Not all algorithms succeeded; with findings")
 NOT_ANALYSED = Code("111245", "DCM", "No algorithms succeeded; without findings")
 
-PROBABILITY_LOW = Code("PROBLOW", PRIVATE_SCHEME, "Probability of cancer, lower bound (Venn-Abers)")
-PROBABILITY_HIGH = Code("PROBHIGH", PRIVATE_SCHEME, "Probability of cancer, upper bound (Venn-Abers)")
+PROBABILITY_LOW = Code("PROBLOW", PRIVATE_SCHEME, "Lower probability")
+PROBABILITY_HIGH = Code("PROBHIGH", PRIVATE_SCHEME, "Upper probability")
 CATEGORY = Code("CAT", PRIVATE_SCHEME, CATEGORY_NAME)
 SENSITIVE = Code("SENS95", PRIVATE_SCHEME, "At or above the threshold of 95% sensitivity")
 SPECIFIC = Code("SPEC90", PRIVATE_SCHEME, "At or above the threshold of 90% specificity")

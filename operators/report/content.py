@@ -1,7 +1,9 @@
 """The content tree of the report: TID 1500 with one TID 1410 group a lesion and image.
 
 Promises: the same lesion carries one tracking UID in all of its groups; a value that cannot be computed is
-left out, never guessed; a study without lesion or without a usable frame gets a tree that says so.
+left out, never guessed; a study without lesion or without a usable frame gets a tree that says so. Every
+measurement group has an outline: OHIF 3.13 opens no report with a group that has none, so what concerns the
+whole study stands in the Qualitative Evaluations (TID 1500 row 12).
 Source: PS3.16 TID 1500, 1410, 1411, 300, 4019, 1004.
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
     CodedConcept,
     ContainerContentItem,
     DeviceObserverIdentifyingAttributes,
@@ -26,7 +29,6 @@ from highdicom.sr import (
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     RelationshipTypeValues,
-    SourceImageForMeasurementGroup,
     SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
@@ -64,12 +66,19 @@ def measurement_report(result: StudyResult, context: ReportContext, key: str) ->
     report = MeasurementReport(
         observation_context=_observer(result),
         procedure_reported=own.ULTRASOUND_OF_BREAST,
-        imaging_measurements=[_summary_group(result, key), *groups],
-        title=codes.DCM.ImagingMeasurementReport,
+        imaging_measurements=groups or [_nothing_measured(key)],
+        title=codes.DCM.ImagingMeasurementReport if groups else own.BREAST_REPORT,
         referenced_images=instances or None,
     )
-    report[0].ContentSequence.append(_remarks(result, context))
+    if not groups:
+        del report[0].ContentSequence[-1]
+    report[0].ContentSequence.append(_study_evaluations(result, context))
     return report
+
+
+def _nothing_measured(key: str) -> MeasurementsAndQualitativeEvaluations:
+    """A group that never leaves this module: the library builds no report without one."""
+    return MeasurementsAndQualitativeEvaluations(TrackingIdentifier(derive_uid("none", key), "none"))
 
 
 def _observer(result: StudyResult) -> ObservationContext:
@@ -87,22 +96,6 @@ def _observer(result: StudyResult) -> ObservationContext:
     )
 
 
-def _summary_group(result: StudyResult, key: str) -> MeasurementsAndQualitativeEvaluations:
-    """What was done, coded: TID 1501 on the images analysed."""
-    analysed = {frame.instance.sop_instance_uid: frame.instance for frame in result.frames}
-    sources = [
-        SourceImageForMeasurementGroup(one.sop_class_uid, one.sop_instance_uid)
-        for one in analysed.values()
-        if one.sop_class_uid not in _RETIRED
-    ]
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=derive_uid("summary", key), identifier="Summary"),
-        qualitative_evaluations=[QualitativeEvaluation(own.SUMMARY, _summary_code(result))],
-        algorithm_id=_algorithm(result.models, result.settings_digest) if result.models else None,
-        source_images=sources or None,
-    )
-
-
 def _summary_code(result: StudyResult) -> Code:
     status, partly = status_of(result), incomplete(result)
     if status is Status.NOTHING_USABLE:
@@ -116,13 +109,18 @@ def _algorithm(models: Sequence[ModelIdentity], settings_digest: str) -> Algorit
     return AlgorithmIdentification(
         name=MODEL_NAME,
         version=VERSION,
-        parameters=[
-            *(f"{one.name} {one.version}, SHA-256 {one.sha256}" for one in models),
-            f"engine {models[0].engine}, precision {models[0].precision}",
-            f"settings {settings_digest}",
-        ],
+        parameters=_parameters(models, settings_digest),
         manufacturer=MANUFACTURER,
     )
+
+
+def _parameters(models: Sequence[ModelIdentity], settings_digest: str) -> list[str]:
+    """What decides a result beside the version: models by digest, engine and precision, settings."""
+    return [
+        *(f"{one.name} {one.version}, SHA-256 {one.sha256}" for one in models),
+        f"engine {models[0].engine}, precision {models[0].precision}",
+        f"settings {settings_digest}",
+    ]
 
 
 def _lesion_group(
@@ -160,12 +158,12 @@ def _lesion_group(
 
 
 def _measurements(lesion: Lesion, view: LesionView) -> list[Measurement]:
+    """The numbers of a view, probability with its bounds and the axes first: OHIF 3.13 shows five."""
     given = lesion.assessment
     rows: list[tuple[Code, float, Code]] = [
         (own.PROBABILITY, given.probability * 100, own.PERCENT),
         (own.PROBABILITY_LOW, given.probability_low * 100, own.PERCENT),
         (own.PROBABILITY_HIGH, given.probability_high * 100, own.PERCENT),
-        (own.CERTAINTY, view.detection_score * 100, own.PERCENT),
     ]
     if view.measurement is not None:
         rows += [
@@ -173,6 +171,7 @@ def _measurements(lesion: Lesion, view: LesionView) -> list[Measurement]:
             (own.SHORT_AXIS, view.measurement.short_axis_mm, own.MILLIMETRE),
             (own.AREA, view.measurement.area_mm2, own.SQUARE_MILLIMETRE),
         ]
+    rows.append((own.CERTAINTY, view.detection_score * 100, own.PERCENT))
     # A tenth is more than the method resolves; DS would carry sixteen digits otherwise.
     return [Measurement(name, round(value, 1), unit) for name, value, unit in rows]
 
@@ -192,8 +191,11 @@ def _concept(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme_designator, code.meaning)
 
 
-def _remarks(result: StudyResult, context: ReportContext) -> ContainerContentItem:
-    """In words, for readers whose viewer shows text only: summary, lesions, what was set aside, method."""
+def _study_evaluations(result: StudyResult, context: ReportContext) -> ContainerContentItem:
+    """What concerns the whole study: what was done, coded, by which algorithm, and all of it in words.
+
+    The words are for readers whose viewer shows text only: summary, lesions, what was set aside, method.
+    """
     lines = [
         f"{NOT_VERIFIED}. {RESEARCH_USE}",
         f"{number_text(context)}.",
@@ -206,6 +208,22 @@ def _remarks(result: StudyResult, context: ReportContext) -> ContainerContentIte
         own.QUALITATIVE_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS
     )
     container.ContentSequence = [
-        TextContentItem(own.COMMENT, line, RelationshipTypeValues.CONTAINS) for line in lines
+        CodeContentItem(own.SUMMARY, _summary_code(result), RelationshipTypeValues.CONTAINS),
+        *(TextContentItem(own.COMMENT, line, RelationshipTypeValues.CONTAINS) for line in lines),
+        *(
+            TextContentItem(name, text, RelationshipTypeValues.CONTAINS)
+            for name, text in _algorithm_rows(result)
+        ),
     ]
     return container
+
+
+def _algorithm_rows(result: StudyResult) -> list[tuple[Code, str]]:
+    """The rows of TID 4019 as text, said of the study: a lesion's group holds them as its own."""
+    rows = [(codes.DCM.AlgorithmName, MODEL_NAME), (codes.DCM.AlgorithmVersion, VERSION)]
+    if result.models:
+        rows += [
+            (codes.DCM.AlgorithmParameters, text)
+            for text in _parameters(result.models, result.settings_digest)
+        ]
+    return rows

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from operators.compose_report import compose_report
-from operators.report.canvas import SMALL, _font, wrap
-from operators.report.capture import draw_lesion
+from operators.report.canvas import _GREY, _WHITE, SMALL, _font, wrap
+from operators.report.capture import draw_lesion, draw_summary
 from operators.report.composed import ObjectKind
 
 MALIGNANT = "malignant, two views"
@@ -25,14 +26,36 @@ def test_pixels_away_from_the_outline_are_the_sources(analysed, context):
     rows, columns = view.frame.grey.shape
     shown = picture[:rows, :columns]
     same = (shown == view.frame.grey[:, :, None]).all(axis=2)
-    changed = np.argwhere(~same)
+    border = view.mask ^ ndimage.binary_erosion(view.mask)
+    near = ndimage.binary_dilation(border, iterations=4)
+    assert same[~near].all(), "only the outline is drawn on the anatomy"
     x = view.outline[:, 0] - view.frame.region.min_x0
     y = view.outline[:, 1] - view.frame.region.min_y0
-    low, high = np.array([y.min() - 25, x.min() - 4]), np.array([y.max() + 4, x.max() + 45])
-    assert ((changed >= low) & (changed <= high)).all(), "only outline and label are drawn on the anatomy"
     inside = np.zeros_like(same)
     inside[int(y.mean()) - 5 : int(y.mean()) + 5, int(x.mean()) - 5 : int(x.mean()) + 5] = True
     assert same[inside].all(), "the lesion itself is not painted over"
+
+
+def test_nothing_is_told_by_colour_and_all_text_is_readable_on_black(analysed, context):
+    """WCAG 2.1, 1.4.1 and 1.4.6: no hue at all, a contrast of at least 7 to 1."""
+    result = analysed(MALIGNANT)
+    (lesion,) = result.lesions
+    pictures = [draw_summary(result, context), draw_lesion(lesion, result, context)]
+    for picture in pictures:
+        assert (picture == picture[:, :, :1]).all()
+    panel = pictures[1][:, lesion.key_view.frame.region.columns :, 0]
+    for shade in (_GREY, _WHITE):
+        assert (panel == shade[0]).any()
+        luminance = ((shade[0] / 255 + 0.055) / 1.055) ** 2.4
+        assert (luminance + 0.05) / 0.05 >= 7
+
+
+def test_viewers_write_over_the_corners_and_hide_nothing(analysed, context):
+    result = analysed(MALIGNANT)
+    (lesion,) = result.lesions
+    assert not draw_summary(result, context)[:60].any()
+    assert not draw_summary(result, context)[-50:].any()
+    assert not draw_lesion(lesion, result, context)[:60, lesion.key_view.frame.region.columns :].any()
 
 
 def test_each_capture_names_its_source_and_is_not_an_original(analysed, context):

@@ -1,0 +1,92 @@
+"""A real Orthanc on loopback for tests: its own folder, free ports, plugins by choice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.waiting import wait_until
+
+PLUGINS = Path("/usr/share/orthanc/plugins")
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: where it listens."""
+
+    ae_title: str
+    dicom_port: int
+    root: str
+
+    def get(self, path: str) -> bytes:
+        """The body of a GET on its REST interface."""
+        with urllib.request.urlopen(f"{self.root}{path}") as answer:
+            return bytes(answer.read())
+
+    def json(self, path: str) -> Any:
+        """The same, read as JSON."""
+        return json.loads(self.get(path))
+
+
+@contextmanager
+def running_orthanc(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Orthanc]:
+    """Start Orthanc in `folder`; skips the test where it or a plugin is not installed."""
+    program = shutil.which("Orthanc")
+    if program is None:
+        pytest.skip("Orthanc is not installed: make peers")
+    for plugin in plugins:
+        if not (PLUGINS / plugin).exists():
+            pytest.skip(f"Orthanc's {plugin} is not installed: make viewers")
+    dicom_port, http_port = free_ports(2)
+    configuration = {
+        "DicomAet": "TESTPACS",
+        "DicomPort": dicom_port,
+        "HttpPort": http_port,
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [str(PLUGINS / plugin) for plugin in plugins],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "WebViewer": {"CachePath": str(folder / "viewer-cache")},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    orthanc = Orthanc("TESTPACS", dicom_port, f"http://127.0.0.1:{http_port}")
+    with (folder / "orthanc.log").open("wb") as log:
+        server = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: _answers(orthanc), "Orthanc to answer")
+        yield orthanc
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, for servers that cannot be given port 0."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _answers(orthanc: Orthanc) -> bool:
+    try:
+        orthanc.get("/system")
+    except OSError:
+        return False
+    return True
