@@ -81,8 +81,12 @@ class AssemblySettings(_Section):
 class AnalysisSettings(_Section):
     """What is analysed, and with what limits."""
 
-    maximum_frames_per_instance: int = Field(24, ge=1, description="frames of a cine analysed, evenly spread")
-    maximum_frames_per_study: int = Field(240, ge=1, description="frames of a study analysed")
+    maximum_frames_per_instance: int = Field(
+        100,
+        ge=1,
+        description="frames of a cine searched, evenly spread; near key frames all are",
+    )
+    maximum_frames_per_study: int = Field(600, ge=1, description="frames of a study searched")
     maximum_lesions_per_frame: int = Field(3, ge=1, le=20, description="lesions reported on one frame")
     accept_secondary_capture: bool = Field(
         False, description="analyse ultrasound secondary captures of old scanners"

@@ -1,6 +1,6 @@
 """Join views to lesions and judge each lesion once: probability, interval, category.
 
-Promises: a lesion has one probability, from the mean of its images' logits (of a cine's frames first, so
+Promises: a lesion has one probability, from the mean of its images' logits (of a cine's key frames first, so
 that a long cine weighs no more than a still); the interval is the Venn-Abers pair of patients the network
 had not seen. A category is BI-RADS-aligned, not an assessment: never 2, and 3 only where the upper bound
 allows it. BI-RADS is a registered name of the American College of Radiology.
@@ -8,7 +8,6 @@ allows it. BI-RADS is a registered name of the American College of Radiology.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,8 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 
 from models.runtime.diagnosis import DiagnosisModel, Judgement
 from models.runtime.loaded import Models
-from operators.findings import Assessment, Detections, Lesion, LesionView, ModelIdentity, StudyResult
-from operators.join_views import Track, join_views
+from operators.findings import Assessment, Detections, Lesion, ModelIdentity, StudyResult, Track
+from operators.join_views import Tracks, join_views, reading_order
 
 # Upper bounds of the likelihood of malignancy (ACR BI-RADS Atlas, 5th edition): 3 up to 2%, 4A up to 10%,
 # 4B up to 50%, 4C below 95%, 5 from there.
@@ -38,14 +37,16 @@ def assess_lesions(
     settings_digest : str
         Identifies the settings that shape the result.
     """
-    views = _with_logits(detections.views, models.diagnosis)
-    lesions = [(track, _assess(track, models.judgement, malignant_prevalence)) for track in join_views(views)]
-    lesions.sort(key=lambda one: (-one[1].probability, one[0][0].frame.key))
+    judged = [_with_logits(track, models.diagnosis) for track in detections.tracks]
+    lesions = [
+        (tracks, _assess(tracks, models.judgement, malignant_prevalence)) for tracks in join_views(judged)
+    ]
+    lesions.sort(key=lambda one: (-one[1].probability, reading_order(one[0][0])))
     return StudyResult(
         study=detections.study,
         lesions=tuple(
-            Lesion(number, track, assessment, track[0].frame.laterality, _clock_hour(track))
-            for number, (track, assessment) in enumerate(lesions, start=1)
+            Lesion(number, tracks, assessment, tracks[0].views[0].frame.laterality, _clock_hour(tracks))
+            for number, (tracks, assessment) in enumerate(lesions, start=1)
         ),
         frames=detections.frames,
         set_aside=detections.set_aside,
@@ -82,18 +83,23 @@ def _band(probability: float) -> int:
     return next(index for index, bound in enumerate(_BOUNDS) if probability <= bound)
 
 
-def _with_logits(views: Sequence[LesionView], model: DiagnosisModel) -> list[LesionView]:
-    return [replace(view, malignancy_logit=model.logits(view.clean, [view.mask])[0]) for view in views]
+def _with_logits(track: Track, model: DiagnosisModel) -> Track:
+    return replace(
+        track,
+        views=tuple(
+            replace(view, malignancy_logit=model.logits(view.clean, [view.mask])[0]) for view in track.views
+        ),
+    )
 
 
-def _clock_hour(track: Track) -> int | None:
-    hours = {view.frame.clock_hour for view in track} - {None}
+def _clock_hour(tracks: Tracks) -> int | None:
+    hours = {view.frame.clock_hour for track in tracks for view in track.views} - {None}
     return hours.pop() if len(hours) == 1 else None
 
 
-def _assess(track: Track, judgement: Judgement, prevalence: float) -> Assessment:
+def _assess(tracks: Tracks, judgement: Judgement, prevalence: float) -> Assessment:
     logits: dict[str, list[float]] = {}
-    for view in track:
+    for view in (view for track in tracks for view in track.views):
         if view.malignancy_logit is not None:
             logits.setdefault(view.frame.instance.sop_instance_uid, []).append(view.malignancy_logit)
     logit = float(np.mean([np.mean(values) for values in logits.values()]))

@@ -1,42 +1,167 @@
 """Find the lesions on the selected frames.
 
-Promises: each frame is looked at alone and gives its lesions in the order of their weight, with outline and
-size; a frame that the gate holds not to be breast ultrasound is set aside and nothing is said of it.
+Promises: each frame is looked at alone; the pixels of a cine are read, looked at and let go one frame after
+the other, so that memory does not grow with its length; a frame that the gate holds not to be breast
+ultrasound is set aside and nothing is said of it.
+
+A cine is searched on its selected frames, then on every frame next to the key frames found, so that a key
+frame is the best of its neighbourhood; at last the key frames alone are read again and outlined.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 
 from models.runtime.components import Component
 from models.runtime.lesion import Found, LesionModel
-from operators.findings import Detections, LesionView
+from operators.findings import Detections, LesionView, Track
+from operators.follow_lesions import Sighting, Sightings, box_of, follow, key_sightings, overlap, sight
+from operators.frame_pixels import stream_pixels
 from operators.outline import measure, outline_of
 from operators.study import Frame, Reason, Selection, SetAside
+from operators.tissue import Pixels
+
+# Frames on which a lesion of a cine must be seen: one in ten frames, from one up to so many.
+MINIMUM_SIGHTINGS = 3
+_FRAMES_A_SIGHTING = 10
+
+
+@dataclass
+class _Search:
+    """The model, and what came of the frames looked at so far."""
+
+    model: LesionModel
+    maximum_lesions_per_frame: int
+    frames: list[Frame] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+
+    def look(
+        self, frames: Sequence[Frame], *, judge: bool = False
+    ) -> Iterator[tuple[Frame, Pixels, Found, tuple[Component, ...]]]:
+        """Each frame that is breast ultrasound, with its pixels and its lesions."""
+        for frame, grey in stream_pixels(frames, judge=judge):
+            found = self.model.find(grey)
+            if not found.familiar:
+                self.set_aside.append(_unfamiliar(frame))
+                continue
+            self.frames.append(frame)
+            yield frame, grey, found, found.lesions[: self.maximum_lesions_per_frame]
 
 
 def find_lesions(selection: Selection, model: LesionModel, *, maximum_lesions_per_frame: int) -> Detections:
-    """Run the lesion model on every frame of a selection."""
-    frames: list[Frame] = []
-    views: list[LesionView] = []
-    aside = list(selection.set_aside)
-    for frame in selection.frames:
-        found = model.find(frame.grey)
-        if not found.familiar:
-            aside.append(_unfamiliar(frame))
-            continue
-        frames.append(frame)
-        views += [_view(frame, found, one) for one in found.lesions[:maximum_lesions_per_frame]]
-    return Detections(selection.study, tuple(frames), tuple(views), tuple(aside), selection.warnings)
+    """Run the lesion model on the frames of a selection."""
+    search = _Search(model, maximum_lesions_per_frame)
+    tracks: list[Track] = []
+    warnings = list(selection.warnings)
+    for (_, single, *_), group in itertools.groupby(sorted(selection.frames, key=_place), key=_place):
+        frames = list(group)
+        if single:
+            tracks += _still(frames, search)
+        else:
+            found, note = _cine(frames, search)
+            tracks += found
+            warnings += [note] if note else []
+    return Detections(
+        selection.study,
+        tuple(sorted(set(search.frames), key=lambda frame: frame.key)),
+        tuple(tracks),
+        (*selection.set_aside, *search.set_aside),
+        tuple(warnings),
+    )
 
 
-def _view(frame: Frame, found: Found, lesion: Component) -> LesionView:
+def _place(frame: Frame) -> tuple[str, bool, int, int]:
+    """What the frames of one region of one cine have in common; the regions of a still stay together."""
+    single = frame.instance.number_of_frames == 1
+    column, row = (0, 0) if single else (frame.region.min_x0, frame.region.min_y0)
+    return frame.instance.sop_instance_uid, single, column, row
+
+
+def _still(frames: Sequence[Frame], search: _Search) -> list[Track]:
+    return [
+        Track((_view(frame, grey, found, one),), (frame.frame_number,))
+        for frame, grey, found, lesions in search.look(frames)
+        for one in lesions
+    ]
+
+
+def _cine(frames: Sequence[Frame], search: _Search) -> tuple[list[Track], str | None]:
+    """Tracks through one region of a cine, and a sentence on what was seen too briefly to be one."""
+    numbers = [frame.frame_number for frame in frames]
+    step = max((after - before for before, after in itertools.pairwise(numbers)), default=1)
+    sightings = _sightings(frames, search)
+    nearby = _nearby(follow(sightings, step), frames, step)
+    sightings += _sightings(nearby, search, judge=True)
+    tracks = follow(sightings, step)
+    needed = min(MINIMUM_SIGHTINGS, 1 + frames[0].instance.number_of_frames // _FRAMES_A_SIGHTING)
+    lasting = [track for track in tracks if len(track) >= needed]
+    keys = [key_sightings(track) for track in lasting]
+    views = _key_views(keys, search)
+    found = [
+        Track(tuple(views[one] for one in chosen), tuple(one.frame.frame_number for one in track))
+        for track, chosen in zip(lasting, keys, strict=True)
+    ]
+    return found, _fleeting(len(tracks) - len(lasting), needed)
+
+
+def _sightings(frames: Sequence[Frame], search: _Search, *, judge: bool = False) -> list[Sighting]:
+    return [
+        sight(frame, grey, one.mask, one.score)
+        for frame, grey, _, lesions in search.look(frames, judge=judge)
+        for one in lesions
+    ]
+
+
+def _nearby(tracks: Sequence[Sightings], frames: Sequence[Frame], step: int) -> list[Frame]:
+    """The frames between a key frame and its looked-at neighbours, longest tracks first.
+
+    At most half as many as were looked at before, so that a cine full of findings takes bounded time.
+    """
+    seen = {frame.frame_number for frame in frames}
+    last = frames[0].instance.number_of_frames
+    numbers: list[int] = []
+    for track in sorted(tracks, key=len, reverse=True):
+        for one in key_sightings(track):
+            centre = one.frame.frame_number
+            numbers += range(max(1, centre - step + 1), min(last, centre + step - 1) + 1)
+    fresh = [number for number in dict.fromkeys(numbers) if number not in seen]
+    return [replace(frames[0], frame_number=number) for number in fresh[: max(1, len(frames) // 2)]]
+
+
+def _key_views(keys: Sequence[Sightings], search: _Search) -> dict[Sighting, LesionView]:
+    """The key frames read again, each once, and their lesions outlined."""
+    wanted = [one for chosen in keys for one in chosen]
+    again = _Search(search.model, search.maximum_lesions_per_frame)
+    views: dict[Sighting, LesionView] = {}
+    for frame, grey, found, lesions in again.look(list({one.frame: None for one in wanted})):
+        boxes = [box_of(lesion.mask) for lesion in lesions]
+        for one in wanted:
+            if one.frame == frame:
+                shared = [overlap(one.box, box) for box in boxes]
+                views[one] = _view(frame, grey, found, lesions[shared.index(max(shared))])
+    return views
+
+
+def _fleeting(count: int, needed: int) -> str | None:
+    if not count:
+        return None
+    return (
+        f"In a cine {count} place{'s' * (count != 1)} looked like a lesion on fewer than {needed} frames and "
+        f"{'are' if count != 1 else 'is'} not reported."
+    )
+
+
+def _view(frame: Frame, grey: Pixels, found: Found, lesion: Component) -> LesionView:
     outline = outline_of(lesion.mask, frame.region)
     return LesionView(
         frame=frame,
         outline=outline,
+        grey=grey,
         mask=lesion.mask,
         clean=found.clean,
         detection_score=lesion.score,

@@ -25,17 +25,18 @@ class Measurement:
 
 @dataclass(frozen=True)
 class LesionView:
-    """A lesion as seen on one frame.
+    """A lesion as seen on one frame, with that frame's pixels: a still, or a key frame of a cine.
 
     `outline` is float32 (n, 2), n >= 3: (column, row) in pixels of the whole image, not repeated at the
-    end. `mask` is bool and `clean` uint8, both (region.rows, region.columns): the lesion's pixels, and the
-    region with burnt-in marks suppressed. `detection_score` in 0..1. `malignancy_logit` is the classifier's
-    raw output on this view, None before assessment. `measurement` is None where the region is not
-    calibrated.
+    end. `grey` and `clean` are uint8, `mask` bool, all (region.rows, region.columns): the region as it is,
+    the same with burnt-in marks suppressed, the lesion's pixels. `detection_score` in 0..1.
+    `malignancy_logit` is the classifier's raw output on this view, None before assessment. `measurement` is
+    None where the region is not calibrated.
     """
 
     frame: Frame
     outline: npt.NDArray[np.float32] = field(repr=False, compare=False)
+    grey: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)
     clean: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     detection_score: float
@@ -44,12 +45,24 @@ class LesionView:
 
 
 @dataclass(frozen=True)
+class Track:
+    """A lesion followed through one region of one instance; of a still, its one view.
+
+    `views` are those of the key frames, best first. `frame_numbers` (1-based, ascending) are all frames on
+    which it was seen.
+    """
+
+    views: tuple[LesionView, ...]
+    frame_numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Detections:
-    """What find_lesions hands on: the views of lesions on all frames, and the frames really analysed."""
+    """What find_lesions hands on: the lesions of each instance, and the frames really analysed."""
 
     study: Study
     frames: tuple[Frame, ...]
-    views: tuple[LesionView, ...]
+    tracks: tuple[Track, ...]
     set_aside: tuple[SetAside, ...]
     warnings: tuple[str, ...] = ()
 
@@ -73,31 +86,32 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion of the study, seen in one or more views.
+    """One lesion of the study, seen in one or more tracks.
 
     `number` counts from 1, highest probability first. `clock_hour`: where all views that state one agree.
     """
 
     number: int
-    views: tuple[LesionView, ...]
+    tracks: tuple[Track, ...]
     assessment: Assessment
     laterality: str | None = None
     clock_hour: int | None = None
 
     @property
+    def views(self) -> tuple[LesionView, ...]:
+        """All views, in reading order: those of stills, and of the key frames of cines."""
+        views = [view for track in self.tracks for view in track.views]
+        return tuple(sorted(views, key=lambda view: view.frame.key))
+
+    @property
     def image_views(self) -> tuple[LesionView, ...]:
-        """The best seen view on each image, in reading order."""
-        best: dict[str, LesionView] = {}
-        for view in self.views:
-            image = view.frame.instance.sop_instance_uid
-            if image not in best or view.detection_score > best[image].detection_score:
-                best[image] = view
-        return tuple(best[image] for image in sorted(best))
+        """The best view of each track, in reading order."""
+        return tuple(sorted((track.views[0] for track in self.tracks), key=lambda view: view.frame.key))
 
     @property
     def key_view(self) -> LesionView:
         """The view shown in the capture: the best seen one."""
-        return max(self.views, key=lambda view: (view.detection_score, view.frame.key))
+        return max(self.image_views, key=lambda view: (view.detection_score, view.frame.key))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Pick the frames of a study that show B-mode tissue and hand them on as grey regions.
+"""Pick the frames of a study that show B-mode tissue and hand on where they are, not their pixels.
 
 Promises: cines are streamed, evenly spread frames of them are kept, one decoded picture is in memory at a
-time; only the inside of a region leaves this step, so text around it does not; everything left out has a
-reason, said once for an instance where all of it shares that reason.
+time and none when it ends; a frame is the inside of a region, so text around it stays out; everything left
+out has a reason, said once for an instance where all of it shares that reason.
 Refuses: frames of an instance of which one is damaged; colour Doppler, elastography, M-mode and spectra.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 
 from operators.decode import decode_frames
@@ -20,7 +19,7 @@ from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
 from operators.site import clock_hour, laterality
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
-from operators.tissue import Pixels, crop, luma, not_grey, without_tissue
+from operators.tissue import Pixels, crop, luma, unusable
 
 
 @dataclass
@@ -115,8 +114,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
                 if region is None or verdict is not None:
                     picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
                 else:
-                    grey = np.array(luma(crop(pixels, region)))  # a copy: the picture itself is let go
-                    picked.frames.append(Frame(instance, number, region, grey, side, hour))
+                    picked.frames.append(Frame(instance, number, region, side, hour))
     except UndecodableError as error:
         # A cine with a damaged frame may be damaged elsewhere too: none of it is trusted.
         return _Picked([], [_aside(instance, None, error.reason, error.detail)], picked.warnings)
@@ -153,8 +151,7 @@ def _judged(
         regions = (found,)
     for region in regions:
         inside = pixels if region is None else crop(pixels, region)
-        # Black or text first: of a coloured text screen nobody expects to read of Doppler.
-        yield region, without_tissue(luma(inside)) or not_grey(inside)
+        yield region, unusable(inside)
 
 
 def _no_content() -> tuple[Reason, str]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 
@@ -142,9 +140,8 @@ class Study:
 
 @dataclass(frozen=True)
 class Frame:
-    """One usable B-mode region of one frame, ready for the models.
+    """One usable B-mode region of one frame: where its pixels are. `stream_pixels` reads them.
 
-    `grey` is uint8 of shape (region.rows, region.columns): luma of the region alone, nothing outside.
     `frame_number` is 1-based (1 for a single-frame instance). `laterality` is "L", "R" or None (unknown
     or contradictory), `clock_hour` 1 to 12 or None.
     """
@@ -152,7 +149,6 @@ class Frame:
     instance: Instance
     frame_number: int
     region: Region
-    grey: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     laterality: str | None = None
     clock_hour: int | None = None
 

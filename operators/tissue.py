@@ -82,3 +82,11 @@ def not_grey(pixels: Pixels) -> tuple[Reason, str] | None:
         Reason.COLOUR,
         f"Colour over {share:.1%} of the region (Doppler or elastography); only plain B-mode is analysed.",
     )
+
+
+def unusable(pixels: Pixels) -> tuple[Reason, str] | None:
+    """Why the pixels of a region, grey or RGB, are not analysed; None where they may be.
+
+    Black or text first: of a coloured text screen nobody expects to read of Doppler.
+    """
+    return without_tissue(luma(pixels)) or not_grey(pixels)

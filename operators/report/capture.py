@@ -52,7 +52,7 @@ def compose_captures(result: StudyResult, context: ReportContext, key: str) -> l
 def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> RGB:
     """Picture of one lesion on its source region, as high as region and text need: uint8 (h, w, 3)."""
     view = lesion.key_view
-    region, grey = view.frame.region, view.frame.grey
+    region, grey = view.frame.region, view.grey
     canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, _HIGHEST_PANEL))
     canvas.paste_grey(grey, 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
@@ -125,7 +125,7 @@ def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:
     top = y
     for lesion, view in pictured[:3]:
         top = canvas.text(f"L{lesion.number}", x, y, _THUMBNAIL[0])
-        small, scale = shrunk(view.frame.grey, *_THUMBNAIL)
+        small, scale = shrunk(view.grey, *_THUMBNAIL)
         canvas.paste_grey(small, x, top)
         corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
         canvas.outline((view.outline - corner) * scale + np.array([x, top], np.float32))

@@ -1,5 +1,6 @@
-"""The content tree of the report: TID 1500 with one TID 1410 group a lesion and image.
+"""The content tree of the report: TID 1500 with one TID 1410 group a lesion and view.
 
+A view is a still, or a key frame of a cine.
 Promises: the same lesion carries one tracking UID in all of its groups; a value that cannot be computed is
 left out, never guessed; a study without lesion or without a usable frame gets a tree that says so. Every
 measurement group has an outline: OHIF 3.13 opens no report with a group that has none, so what concerns the
@@ -59,9 +60,7 @@ _RETIRED = frozenset({"1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3"})
 
 def measurement_report(result: StudyResult, context: ReportContext, key: str) -> MeasurementReport:
     """The whole tree. `key` is the result's (uids.result_key)."""
-    groups = [
-        _lesion_group(lesion, view, result, key) for lesion in result.lesions for view in lesion.image_views
-    ]
+    groups = [_lesion_group(lesion, view, result, key) for lesion in result.lesions for view in lesion.views]
     instances = [one.header for one in result.study.instances if one.sop_class_uid not in _RETIRED]
     report = MeasurementReport(
         observation_context=_observer(result),

@@ -23,9 +23,9 @@ def test_pixels_away_from_the_outline_are_the_sources(analysed, context):
     (lesion,) = result.lesions
     view = lesion.key_view
     picture = draw_lesion(lesion, result, context)
-    rows, columns = view.frame.grey.shape
+    rows, columns = view.grey.shape
     shown = picture[:rows, :columns]
-    same = (shown == view.frame.grey[:, :, None]).all(axis=2)
+    same = (shown == view.grey[:, :, None]).all(axis=2)
     border = view.mask ^ ndimage.binary_erosion(view.mask)
     near = ndimage.binary_dilation(border, iterations=4)
     assert same[~near].all(), "only the outline is drawn on the anatomy"
