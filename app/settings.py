@@ -67,6 +67,16 @@ class GatewaySettings(_Section):
     _check_title = field_validator("ae_title")(_ae_title)
 
 
+class WebSettings(_Section):
+    """Health and metrics over HTTP, in the gateway's process."""
+
+    enabled: bool = Field(True, description="answer /livez, /readyz, /metrics and /version")
+    host: str = Field("127.0.0.1", description="address the web server listens on")
+    port: int = Field(
+        8080, ge=0, le=65535, description="TCP port the web server listens on; 0 takes a free one"
+    )
+
+
 class AssemblySettings(_Section):
     """When a study counts as complete."""
 
@@ -167,6 +177,7 @@ class Settings(BaseSettings):
         "", description="key of the hash behind study_ref; none makes one and keeps it in the state folder"
     )
     gateway: GatewaySettings = GatewaySettings()
+    web: WebSettings = WebSettings()
     assembly: AssemblySettings = AssemblySettings()
     analysis: AnalysisSettings = AnalysisSettings()
     report: ReportSettings = ReportSettings()

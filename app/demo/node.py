@@ -80,6 +80,7 @@ def running_node(
         "BUSMAP_STATE_FOLDER": str(state),
         "BUSMAP_GATEWAY__HOST": "127.0.0.1",
         "BUSMAP_GATEWAY__PORT": "0",
+        "BUSMAP_WEB__PORT": "0",
         "BUSMAP_GATEWAY__MINIMUM_FREE_DISK_MIB": "64",
         "BUSMAP_ASSEMBLY__QUIET_PERIOD_SECONDS": str(quiet_period_seconds),
         "BUSMAP_ASSEMBLY__POLL_SECONDS": str(poll_seconds),

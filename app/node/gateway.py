@@ -27,6 +27,7 @@ from app.node.process import (
 from app.node.receive import make_receiver
 from app.node.store.database import open_store
 from app.settings import Settings
+from app.web.server import WebServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
     thread.start()
     host, port = server.server_address[:2]
+    web = WebServer(settings, store, clock)
     runtime = settings.state_folder / GATEWAY_FILE
     write_runtime_file(
         runtime,
@@ -72,6 +74,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
             "host": host,
             "port": port,
             "ae_title": settings.gateway.ae_title,
+            "web_port": web.port,
             "started_at": clock.now(),
         },
     )
@@ -79,6 +82,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     stop.wait()
     remove_runtime_file(runtime)
     server.shutdown()
+    web.stop()
     os.close(lock)
     log().info("gateway-stopped")
     return 0

@@ -18,6 +18,7 @@ from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
+from app.node.counters import count_store_answer
 from app.node.crash import crash_point
 from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class, message_done
 from app.node.intake import MISMATCH, SUCCESS, Answer, Intake, Transfer
@@ -123,6 +124,7 @@ def _store(event: Event, intake: Intake) -> Dataset:
 def _answered(event: Event) -> None:
     if type(event.message).__name__ == "C_STORE_RSP":
         crash_point("image-answered")
+        count_store_answer(int(event.message.command_set.Status))
 
 
 def _forget_cut_transfer(event: Event) -> None:

@@ -105,6 +105,7 @@ class Node:
         self.log_path = folder.parent / f"{folder.name}.log"
         given: dict[str, Any] = {
             "gateway": {"port": 0, "host": "127.0.0.1", "minimum_free_disk_mib": 1},
+            "web": {"port": 0},
             "assembly": {"quiet_period_seconds": 0.4, "poll_seconds": 0.05},
             "delivery": {
                 "destinations": [

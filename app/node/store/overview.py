@@ -61,6 +61,40 @@ class StudyLine:
     deliveries: tuple[DeliveryLine, ...]
 
 
+@dataclass(frozen=True)
+class StateCounts:
+    """How many rows are in which state. `oldest_unfinished_job_at`: seconds since 1970, None without one."""
+
+    studies: dict[str, int]
+    jobs: dict[str, int]
+    results: dict[str, int]
+    instances: dict[str, int]
+    deliveries: dict[tuple[str, str], int]
+    oldest_unfinished_job_at: float | None
+
+
+def count_states(store: Store) -> StateCounts:
+    """Count all rows by state, for metrics."""
+
+    def count(connection: Connection, column: Any) -> dict[str, int]:
+        rows = connection.execute(select(column, func.count()).where(column.is_not(None)).group_by(column))
+        return {row[0]: row[1] for row in rows}
+
+    unfinished = select(func.min(job.c.closed_at)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    by_destination = select(delivery.c.destination, delivery.c.state, func.count()).group_by(
+        delivery.c.destination, delivery.c.state
+    )
+    with store.read() as connection:
+        return StateCounts(
+            studies=count(connection, study.c.state),
+            jobs=count(connection, job.c.state),
+            results=count(connection, job.c.result_status),
+            instances=count(connection, instance.c.kind),
+            deliveries={(row[0], row[1]): row[2] for row in connection.execute(by_destination)},
+            oldest_unfinished_job_at=connection.execute(unfinished).scalar(),
+        )
+
+
 def find_study(store: Store, named: str) -> int | None:
     """The id of the study with this Study Instance UID or study_ref."""
     query = select(study.c.id).where(or_(study.c.study_instance_uid == named, study.c.study_ref == named))

@@ -1,0 +1,68 @@
+"""Whether the node can do its work, said of each thing it needs.
+
+Promises: looks, changes nothing, holds no patient data; every check that fails names cause and remedy.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
+from app.node.store.database import Store
+from app.node.store.overview import count_states
+from app.settings import Settings
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing the node needs. `detail` names cause and remedy where it is not there."""
+
+    name: str
+    ready: bool
+    detail: str
+
+
+def check_node(settings: Settings, store: Store) -> tuple[Check, ...]:
+    """All checks, the receiving half first."""
+    return (_listener(settings), _database(store), _disk(settings, store), _worker(settings))
+
+
+def _listener(settings: Settings) -> Check:
+    facts = read_runtime_file(settings.state_folder / GATEWAY_FILE)
+    if facts is None:
+        return Check("dicom-listener", False, "the gateway does not listen: see its log")
+    return Check("dicom-listener", True, f"port {facts['port']} as {facts['ae_title']}")
+
+
+def _database(store: Store) -> Check:
+    try:
+        count_states(store)
+    except SQLAlchemyError as error:
+        detail = f"the database cannot be read ({type(error).__name__}): check the disk, or restore a backup"
+        return Check("database", False, detail)
+    return Check("database", True, "readable")
+
+
+def _disk(settings: Settings, store: Store) -> Check:
+    try:
+        free = shutil.disk_usage(store.folder).free // _MIB
+    except OSError as error:
+        return Check("disk", False, f"the state folder cannot be reached ({error.strerror}): mount it")
+    least = settings.gateway.minimum_free_disk_mib
+    if free < least:
+        return Check("disk", False, f"{free} MiB free, {least} MiB needed: free space in the state folder")
+    return Check("disk", True, f"{free} MiB free")
+
+
+def _worker(settings: Settings) -> Check:
+    facts = read_runtime_file(settings.state_folder / WORKER_FILE)
+    if facts is None:
+        return Check("worker", False, "no worker runs: start it, or see its log")
+    if not facts.get("ready"):
+        return Check("worker", False, str(facts.get("message") or "loading the models"))
+    return Check("worker", True, ", ".join(facts.get("engines") or ()) or "models loaded")

@@ -1,0 +1,118 @@
+"""What Prometheus scrapes: the rows of the store counted at the moment of the scrape, and answers to C-STORE.
+
+Promises: names start with `busmap_`; no label holds a patient's or a study's identity. A store that cannot
+be read leaves its families out and says so in `busmap_store_readable`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.node.clock import Clock
+from app.node.counters import store_answers
+from app.node.store.database import Store
+from app.node.store.overview import StateCounts, count_states
+from app.settings import Settings
+from app.web.health import check_node
+
+# Every family, with its help: docs/metrics.md is made from this.
+FAMILIES = {
+    "busmap_build_info": "1, with the version in a label",
+    "busmap_ready": "1 where the named dependency is ready, 0 where not",
+    "busmap_store_readable": "1 where the database can be read, 0 where not",
+    "busmap_c_store_answers_total": "answers to C-STORE since the gateway started, by status",
+    "busmap_studies": "studies, by state: idle, open, closed",
+    "busmap_jobs": "jobs, by state: queued, running, done, failed, superseded",
+    "busmap_results": "results, by status: findings, no-findings, nothing-usable",
+    "busmap_oldest_job_age_seconds": "time since the oldest unfinished job was queued; 0 without one",
+    "busmap_deliveries": "objects on their way, by destination and state",
+    "busmap_instances": "objects kept, by kind: image, other, quarantine",
+    "busmap_free_disk_bytes": "free space of the state folder",
+}
+
+
+class NodeCollector(Collector):
+    """Counts at every scrape."""
+
+    def __init__(self, settings: Settings, store: Store, clock: Clock, version: str) -> None:
+        self._settings, self._store, self._clock, self._version = settings, store, clock, version
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not read the store."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        yield _gauge("busmap_build_info", ["version"], [([self._version], 1)])
+        yield _gauge(
+            "busmap_ready",
+            ["dependency"],
+            [([check.name], float(check.ready)) for check in check_node(self._settings, self._store)],
+        )
+        answers = CounterMetricFamily(
+            "busmap_c_store_answers", FAMILIES["busmap_c_store_answers_total"], labels=["status"]
+        )
+        for status, count in sorted(store_answers().items()):
+            answers.add_metric([f"0x{status:04X}"], count)
+        yield answers
+        free = shutil.disk_usage(self._store.folder).free
+        yield _gauge("busmap_free_disk_bytes", [], [([], free)])
+        try:
+            counts = count_states(self._store)
+        except SQLAlchemyError:
+            yield _gauge("busmap_store_readable", [], [([], 0)])
+            return
+        yield _gauge("busmap_store_readable", [], [([], 1)])
+        yield from self._of_store(counts)
+
+    def _of_store(self, counts: StateCounts) -> Iterator[Metric]:
+        for name, label, values in (
+            ("busmap_studies", "state", counts.studies),
+            ("busmap_jobs", "state", counts.jobs),
+            ("busmap_results", "status", counts.results),
+            ("busmap_instances", "kind", counts.instances),
+        ):
+            yield _gauge(name, [label], [([key], count) for key, count in sorted(values.items())])
+        yield _gauge(
+            "busmap_deliveries",
+            ["destination", "state"],
+            [(list(key), count) for key, count in sorted(counts.deliveries.items())],
+        )
+        since = counts.oldest_unfinished_job_at
+        age = 0.0 if since is None else max(0.0, self._clock.now() - since)
+        yield _gauge("busmap_oldest_job_age_seconds", [], [([], age)])
+
+
+def _gauge(name: str, labels: list[str], values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, FAMILIES[name], labels=labels)
+    for labelled, value in values:
+        family.add_metric(labelled, value)
+    return family
+
+
+def exposition(collector: NodeCollector) -> bytes:
+    """The text of one scrape (Prometheus exposition format 0.0.4)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def metrics_page() -> str:
+    """The page docs/metrics.md."""
+    rows = "\n".join(f"| `{name}` | {words} |" for name, words in sorted(FAMILIES.items()))
+    return (
+        "# Metrics\n\nWritten by `make docs` from the program itself. `GET /metrics` of the gateway, "
+        "`web.host` and "
+        "`web.port`, loopback by\ndefault. No label holds a patient's or a study's identity.\n\n"
+        f"| name | what |\n| --- | --- |\n{rows}\n"
+    )
+
+
+if __name__ == "__main__":
+    print(metrics_page(), end="")
