@@ -14,6 +14,7 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 from pydicom.dataset import Dataset
 
 from operators.findings import StudyResult
+from operators.read_header import quiet_pydicom
 from operators.report.capture import compose_captures
 from operators.report.composed import ComposedReport, ReportContext
 from operators.report.sr import compose_sr
@@ -27,10 +28,12 @@ def compose_report(result: StudyResult, context: ReportContext) -> ComposedRepor
     """Compose the result of a study, its times in the zone of the images, or of this machine."""
     context = replace(context, composed_at=context.composed_at.astimezone(_zone(result.study.header)))
     key = result_key(result, context.result_number)
-    captures = compose_captures(result, context, key)
+    with quiet_pydicom():  # the library remarks on names, quoting them
+        captures = compose_captures(result, context, key)
+        report = compose_sr(result, context, key)
     pictures = [capture.dataset.pixel_array for capture in captures]
     return ComposedReport(
-        objects=(compose_sr(result, context, key), *captures),
+        objects=(report, *captures),
         summary=summarise(result, context),
         page=render_page(result, context, pictures),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from typing import Any
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 from pydicom.dataset import Dataset
 
+from operators.clean_header import clean, too_long
 from operators.eligibility import identity_fault, ineligible, valid_uid
-from operators.pixel_layout import UndecodableError, pixel_layout
-from operators.read_header import Header, UnreadableHeaderError, quiet_pydicom, read_header
+from operators.pixel_layout import NATIVE, UndecodableError, pixel_layout
+from operators.read_header import Header, UnreadableHeaderError, read_header
 from operators.study import (
     InputError,
     Instance,
@@ -31,23 +31,6 @@ from operators.study import (
     Study,
 )
 
-MAXIMUM_NAME_CHARACTERS = 64
-# Type 2 attributes of the patient, study, series, equipment and image modules that results copy (PS3.3 C.7).
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-    "SeriesNumber",
-    "InstanceNumber",
-    "Manufacturer",
-)
-_WHOLE_NUMBERS = frozenset({"SeriesNumber", "InstanceNumber"})
 _IGNORED_NAMES = frozenset({"DICOMDIR"})
 _DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima"})
 # Names that only look like a suffix: DICOM exports call files by their UID.
@@ -197,8 +180,10 @@ def _study(
     aside = list(unnamed)
     kept: dict[str, tuple[_File, Instance]] = {}
     for file in sorted(files, key=lambda file: (file.place if in_order_received else 0, file.sha256)):
-        verdict = identity_fault(file.dataset) or ineligible(
-            file.header, accept_secondary_capture=accept_secondary_capture
+        verdict = (
+            identity_fault(file.dataset)
+            or file.header.fault
+            or ineligible(file.header, accept_secondary_capture=accept_secondary_capture)
         )
         if verdict is None and file.text("SOPInstanceUID") in kept:
             verdict = (
@@ -212,6 +197,7 @@ def _study(
             continue
         warnings += file.header.warnings
         try:
+            warnings += _pixel_warnings(file)
             kept[file.text("SOPInstanceUID")] = (file, _instance(file))
         except UndecodableError as error:
             aside.append(file.set_aside(error.reason, error.detail))
@@ -222,9 +208,28 @@ def _study(
         uid,
         instances,
         tuple(sorted(aside, key=lambda one: (one.sop_instance_uid or "", one.file_name or "", one.reason))),
-        _clean(named.dataset),
+        clean(named.dataset),
         tuple(dict.fromkeys(warnings)),
     )
+
+
+def _pixel_warnings(file: _File) -> list[str]:
+    """What is odd about the length of uncompressed pixel data but does not keep it from being read."""
+    if file.header.pixel_bytes is None or file.header.transfer_syntax_uid not in NATIVE:
+        return []
+    declared, present = file.header.pixel_bytes
+    layout = pixel_layout(file.dataset)
+    needed = layout.frame_bytes * layout.number_of_frames
+    needed += needed % 2  # a value has an even length (PS3.5 7.1)
+    full_chroma = needed * 3 // 2 if layout.photometric_interpretation == "YBR_FULL_422" else needed
+    if declared > present >= needed:
+        return ["Pixel data of an image ends before its declared length; the picture itself is whole."]
+    if present >= declared > needed and declared != full_chroma + full_chroma % 2:
+        return [
+            f"Pixel data of an image is {declared - needed} bytes longer than its header asks for; "
+            "they are ignored."
+        ]
+    return []
 
 
 def _by_sop_instance(file: _File) -> tuple[str, str]:
@@ -244,31 +249,12 @@ def _instance(file: _File) -> Instance:
         rows=layout.rows,
         columns=layout.columns,
         number_of_frames=layout.number_of_frames,
-        header=_clean(file.dataset),
+        header=clean(file.dataset),
     )
 
 
-def _clean(dataset: Dataset) -> Dataset:
-    """A copy fit to be copied from: Type 2 attributes present, person names within 64 characters a group."""
-    with quiet_pydicom():
-        copy = deepcopy(dataset)
-        for keyword in _TYPE_2:
-            if keyword not in copy or copy[keyword].value is None:
-                setattr(copy, keyword, None if keyword in _WHOLE_NUMBERS else "")
-        for element in copy:
-            if element.VR == "PN" and _too_long(str(element.value or "")):
-                element.value = "=".join(
-                    group[:MAXIMUM_NAME_CHARACTERS] for group in str(element.value).split("=")
-                )
-    return copy
-
-
-def _too_long(name: str) -> bool:
-    return any(len(group) > MAXIMUM_NAME_CHARACTERS for group in name.split("="))
-
-
 def _name_warnings(files: Iterable[_File]) -> list[str]:
-    if any(_too_long(file.text("PatientName")) for file in files):
+    if any(too_long(file.text("PatientName")) for file in files):
         return ["The patient's name is longer than the 64 characters of DICOM; the report has the first 64."]
     return []
 

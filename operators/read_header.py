@@ -2,9 +2,10 @@
 
 Promises: pixel data is never read here; a header of more than 64 MiB, a deflated file that inflates to
 more than 128 MiB, sequences nested deeper than 64 levels and a header cut in the middle are refused with
-a sentence that names the cause. What is returned is free of private attributes and holds Unicode text.
-Refuses: files without the DICOM preamble (PS3.10 7.1), and data sets encoded in another way than their
-file meta information says.
+a sentence that names the cause. What is returned is free of private attributes and holds Unicode text. An
+object that must not be analysed (encoded in another way than its file meta information says, nested too
+deep) still names its study and patient where these can be read, so that a report can tell of it.
+Refuses: files without the DICOM preamble (PS3.10 7.1), and headers that name nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from pydicom import dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -35,14 +37,16 @@ from pydicom.uid import (
 from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR, STR_VR
 
 from operators.study import Reason
+from operators.text import read_text, without_controls
 
 MAXIMUM_HEADER_BYTES = 64 * 2**20
 MAXIMUM_INFLATED_BYTES = 128 * 2**20
 MAXIMUM_NESTING = 64
 MAXIMUM_ELEMENT_BYTES = 2**20
 PREAMBLE_BYTES = 128
+_LAST_NAMING_GROUP = 0x0020
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 
-_TEXT_VR = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _QUIET = threading.RLock()
 
 
@@ -60,29 +64,36 @@ class Header:
     """A file's data set before its pixel data, cleaned.
 
     `warnings` are sentences on what was mended. `has_pixel_data` tells whether a Pixel Data element follows.
+    `pixel_bytes`: the declared length of that element and the bytes really there, None where it is
+    encapsulated or absent. `fault`: why the object must not be analysed; `dataset` then serves to name its
+    study and patient.
     """
 
     dataset: Dataset = field(repr=False)
     transfer_syntax_uid: str
     has_pixel_data: bool
     warnings: tuple[str, ...] = ()
+    pixel_bytes: tuple[int, int] | None = None
+    fault: tuple[Reason, str] | None = None
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's remarks, which quote names and UIDs, off stderr and out of every log.
+    """Keep the remarks of pydicom and highdicom, which quote names and UIDs, off stderr and out of every log.
 
     The lock keeps two threads from restoring each other's warning filters.
     """
-    logger = logging.getLogger("pydicom")
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
+        levels = [(one, one.level) for one in loggers]
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for one, level in levels:
+                one.setLevel(level)
 
 
 class BoundedFile:
@@ -169,15 +180,19 @@ def read_header(path: Path) -> Header:
         file.seek(0)
         try:
             return _parse(file, declared)
-        except UnreadableHeaderError:
-            raise
+        except UnreadableHeaderError as error:
+            fault = error
         except RecursionError:
-            raise _too_deep() from None
+            fault = _too_deep()
         except Exception as error:  # a parser of foreign bytes may raise anything
-            raise UnreadableHeaderError(
+            fault = UnreadableHeaderError(
                 Reason.UNREADABLE,
                 f"The header cannot be parsed ({type(error).__name__}); send it again from its source.",
-            ) from error
+            )
+        named = _naming_part(file, declared, fault)
+        if named is None:
+            raise fault
+        return named
 
 
 def _parse(file: BoundedFile, declared: str) -> Header:
@@ -188,7 +203,40 @@ def _parse(file: BoundedFile, declared: str) -> Header:
             Reason.UNREADABLE, "The file ends in the middle of its header; send it again from its source."
         )
     _check_encoding(dataset, declared)
-    notes = _settle(dataset, 1) + _decode_text(dataset)
+    header = _cleaned(dataset, declared, has_pixel_data=has_pixel_data)
+    start = pixel_data_start(file, declared)
+    if start is None or start[1] == _UNDEFINED_LENGTH:
+        return header
+    return replace(header, pixel_bytes=(start[1], file.remaining()))
+
+
+def pixel_data_start(file: BoundedFile, transfer_syntax_uid: str) -> tuple[str, int] | None:
+    """VR and declared length of Pixel Data where `file` stands at it, else None; leaves it at the value."""
+    order: Literal["big", "little"] = "big" if transfer_syntax_uid == ExplicitVRBigEndian else "little"
+    start = file.read(8)
+    group, element = (int.from_bytes(start[at : at + 2], order) for at in (0, 2))
+    if (group, element) != (0x7FE0, 0x0010):
+        return None
+    if transfer_syntax_uid == ImplicitVRLittleEndian:
+        return "OW", int.from_bytes(start[4:8], order)
+    return start[4:6].decode("ascii", "replace"), int.from_bytes(file.read(4), order)
+
+
+def _naming_part(file: BoundedFile, declared: str, fault: UnreadableHeaderError) -> Header | None:
+    """What names patient, study, series and instance (groups 0008 to 0020); None where it is not whole."""
+    file.seek(0)
+    try:
+        dataset = read_partial(file, lambda tag, _vr, _length: tag.group > _LAST_NAMING_GROUP)  # type: ignore[arg-type]
+        if file.remaining() == 0:
+            return None
+        header = _cleaned(dataset, declared, has_pixel_data=False)
+    except Exception:  # the fault that led here is the one to tell
+        return None
+    return replace(header, fault=(fault.reason, fault.detail))
+
+
+def _cleaned(dataset: Dataset, declared: str, *, has_pixel_data: bool) -> Header:
+    notes = read_text(dataset) + _settle(dataset, 1) + _decode_text(dataset)
     cleaned = Dataset(dataset)
     cleaned.file_meta = FileMetaDataset()
     if declared:
@@ -318,16 +366,11 @@ def _same_kind(one: str, other: str) -> bool:
 
 
 def _decode_text(dataset: Dataset) -> list[str]:
-    """Turn all text into Unicode and declare it as UTF-8 (ISO_IR 192); undeclared 8-bit text is Latin-1."""
-    declared = dataset.get("SpecificCharacterSet")
+    """Turn all text into Unicode and declare it as UTF-8 (ISO_IR 192)."""
     notes = []
     try:
         dataset.decode()
-    except Exception:  # an unknown or contradictory character set: keep what the reader made of it
+    except Exception:  # what read_text could not foresee: keep what the reader made of it
         notes.append("Text in an unknown character set was read as far as possible; names may look odd.")
-    if not declared and any(
-        element.VR in _TEXT_VR and not str(element.value).isascii() for element in dataset
-    ):
-        notes.append("Text beyond ASCII without a declared character set was read as Latin-1.")
     dataset.add_new("SpecificCharacterSet", "CS", "ISO_IR 192")
-    return notes
+    return notes + without_controls(dataset)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from pydicom import dcmread, uid
@@ -17,7 +16,7 @@ from pydicom.encaps import generate_frames
 
 from operators.jpeg_stream import StreamFacts, stream_facts
 from operators.pixel_layout import NATIVE, PixelLayout, UndecodableError, undecodable
-from operators.read_header import BoundedFile, quiet_pydicom
+from operators.read_header import BoundedFile, pixel_data_start, quiet_pydicom
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,10 @@ def find_pixel_data(file: BoundedFile, layout: PixelLayout) -> PixelElement:
         if "ExtendedOffsetTable" in tables and "ExtendedOffsetTableLengths" in tables:
             extended = (tables.ExtendedOffsetTable, tables.ExtendedOffsetTableLengths)
     file.lift_budget()
-    big_endian = layout.transfer_syntax_uid == uid.ExplicitVRBigEndian
-    order: Literal["big", "little"] = "big" if big_endian else "little"
-    start = file.read(8)
-    group, element = (int.from_bytes(start[at : at + 2], order) for at in (0, 2))
-    if (group, element) != (0x7FE0, 0x0010):
+    start = pixel_data_start(file, layout.transfer_syntax_uid)
+    if start is None:
         raise undecodable("The object has no Pixel Data; send the image itself.")
-    if layout.transfer_syntax_uid == uid.ImplicitVRLittleEndian:
-        return PixelElement("OW", int.from_bytes(start[4:8], "little"))
-    return PixelElement(start[4:6].decode("ascii", "replace"), int.from_bytes(file.read(4), order), extended)
+    return PixelElement(*start, extended)
 
 
 def with_true_chroma(layout: PixelLayout, element: PixelElement, present: int) -> PixelLayout:

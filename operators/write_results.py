@@ -67,6 +67,7 @@ def _metadata(report: ComposedReport) -> dict[str, Any]:
         **{key: report.summary[key] for key in keys},
         "lesions": len(report.summary["lesions"]),
         "set_aside": len(report.summary["set_aside"]),
+        "remarks": "\n".join(report.summary["remarks"]),
         "models": ", ".join(f"{one['name']} {one['version']}" for one in report.summary["models"]),
     }
 

@@ -1,7 +1,9 @@
 """Reads, with bounds, what the receiver must know of an object: its identifiers, its maker, its wholeness.
 
 Promises: pixels are stepped over, never decoded; memory and time are bounded whatever the bytes claim.
-Refuses an object that lacks an identifier, is cut short, or cannot be followed to its end.
+Refuses what cannot be filed and nothing else: an object that lacks an identifier or is cut short. One that
+is damaged, nested too deep or encoded otherwise than announced is kept as soon as its identifiers are
+known: the analysis says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,13 @@ from pydicom import dcmread
 OWN_MANUFACTURER = "busmap"  # what results carry as Manufacturer
 
 _UID = re.compile(r"\d+(\.\d+)+$")
-_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_TAGS = [*_KEYWORDS, "Manufacturer", "ContributingEquipmentSequence"]
+_KEYWORDS = {
+    0x00080016: "SOPClassUID",
+    0x00080018: "SOPInstanceUID",
+    0x0020000D: "StudyInstanceUID",
+    0x0020000E: "SeriesInstanceUID",
+}
+_MAKERS = ["Manufacturer", "ContributingEquipmentSequence"]
 
 _LONG_LENGTH = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -25,8 +32,12 @@ _LONG_LENGTH = frozenset(
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-_MAXIMUM_DEPTH = 64
 _MAXIMUM_ELEMENTS = 1_000_000
+_LONGEST_VALUE = 256  # of an identifier; a UID has 64 characters
+_SHORT_LENGTH = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH"}
+    | {b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)
 
 
 class RefusedObject(ValueError):
@@ -54,24 +65,16 @@ def data_set_offset(path: Path) -> int:
 
 
 def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
-    """Read the identifiers of a file and check that its data set is whole.
+    """Read the identifiers of a file and check that its data set is not cut.
 
     Raises
     ------
     RefusedObject
-        The data set is cut, cannot be followed, or lacks an identifier.
+        The data set is cut, or an identifier is missing or malformed.
     """
-    _require_whole(path, transfer_syntax_uid)
-    try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        values = {keyword: str(dataset.get(keyword) or "").strip() for keyword in _KEYWORDS}
-        makers = [dataset, *(dataset.get("ContributingEquipmentSequence") or ())]
-        own = any(
-            str(maker.get("Manufacturer") or "").strip().lower() == OWN_MANUFACTURER for maker in makers
-        )
-    except Exception as error:
-        raise RefusedObject("data set cannot be read; send it again") from error
-    for keyword, value in values.items():
+    values = _identifiers(path, transfer_syntax_uid)
+    for keyword in _KEYWORDS.values():
+        value = values.get(keyword, "")
         if not value:
             raise RefusedObject(f"{keyword} is missing; correct it at the source")
         if len(value) > 64 or not _UID.match(value):
@@ -81,11 +84,11 @@ def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
         values["SeriesInstanceUID"],
         values["SOPInstanceUID"],
         values["SOPClassUID"],
-        own,
+        _made_by_busmap(path),
     )
 
 
-def _require_whole(path: Path, transfer_syntax_uid: str) -> None:
+def _identifiers(path: Path, transfer_syntax_uid: str) -> dict[str, str]:
     offset, size = data_set_offset(path), path.stat().st_size
     if offset > size:
         raise RefusedObject("file meta information is cut short; send it again")
@@ -93,19 +96,36 @@ def _require_whole(path: Path, transfer_syntax_uid: str) -> None:
         file.seek(offset)
         walk = _Walk(file, size)
         walk.follow(implicit=transfer_syntax_uid == _IMPLICIT, big_endian=transfer_syntax_uid == _BIG_ENDIAN)
+    return walk.identifiers
+
+
+def _made_by_busmap(path: Path) -> bool:
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_MAKERS))
+        makers = [dataset, *(dataset.get("ContributingEquipmentSequence") or ())]
+        return any(
+            str(maker.get("Manufacturer") or "").strip().lower() == OWN_MANUFACTURER for maker in makers
+        )
+    except Exception:  # whatever is so damaged is none of our results; the analysis names the damage
+        return False
 
 
 class _Walk:
-    """Steps from element to element to the end of the file, without recursion and without reading values."""
+    """Steps from element to element to the end of the file, without recursion and without reading values.
+
+    `identifiers` are the UIDs of the outermost level by keyword, as far as the walk came.
+    """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
         self._position = file.tell()
         self._order: Literal["little", "big"] = "little"
+        self.identifiers: dict[str, str] = {}
 
     def follow(self, *, implicit: bool, big_endian: bool) -> None:
-        """Follow the data set to its end; RefusedObject where it ends too early or makes no sense."""
+        """Follow the data set to its end, or to where it makes no sense; RefusedObject where it is cut."""
         self._order = "big" if big_endian else "little"
+        implicit = self._really_implicit(announced=implicit)
         # What encloses the place: "items" of a sequence, or the "elements" of an item, with their encoding.
         enclosing: list[tuple[str, bool]] = []
         for _ in range(_MAXIMUM_ELEMENTS):
@@ -127,16 +147,28 @@ class _Walk:
                 elif enclosing and tag == (_SEQUENCE_END if inside == "items" else _ITEM_END):
                     enclosing.pop()
                 else:
-                    raise RefusedObject("data set is damaged; send it again")
+                    return  # damaged here
             else:
                 length, nested = self._length(coding)
                 if length == _UNDEFINED:
                     enclosing.append(("items", nested))
+                elif not enclosing and tag in _KEYWORDS and length <= _LONGEST_VALUE:
+                    value = self._read(length).rstrip(b"\0 ").strip()
+                    self.identifiers[_KEYWORDS[tag]] = value.decode("ascii", "replace")
                 else:
                     self._skip(length)
-            if len(enclosing) > _MAXIMUM_DEPTH:
-                raise RefusedObject("sequences are nested too deep")
-        raise RefusedObject("data set has too many elements")
+
+    def _really_implicit(self, *, announced: bool) -> bool:
+        """Whether elements have no VR; sets the byte order too.
+
+        What the first element shows counts, not what was announced: an object that is encoded otherwise can
+        be filed all the same.
+        """
+        first = self._file.read(8)
+        self._file.seek(-len(first), 1)
+        if first[:2] in (b"\x08\x00", b"\x00\x08"):  # group 0008 comes first
+            self._order = "little" if first[0] else "big"
+        return announced and first[4:6] not in _SHORT_LENGTH | _LONG_LENGTH
 
     def _only_padding(self) -> bool:
         """Some devices pad the end with zeros; less than an element, or a whole block."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -19,11 +19,16 @@ from app.errors import StoreError
 from app.node.clock import SystemClock, moment
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
 from app.node.store.database import FILE_NAME, Store, open_store
-from app.node.store.deliveries import requeue_study
+from app.node.store.deliveries import requeue_study, result_folder
 from app.node.store.images import request_close, request_retry
 from app.node.store.overview import StudyLine, find_study, study_lines
-from app.node.store.schema import StudyState
+from app.node.store.schema import JobState, StudyState
 from app.settings import Settings
+
+_NO_IMAGE = (
+    "Holds no ultrasound image: kept, not analysed. Secondary captures are analysed where "
+    "analysis.accept_secondary_capture is set."
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def read_status(settings: Settings) -> Status:
     """
     store = _open_existing(settings)
     try:
-        studies = tuple(study_lines(store))
+        studies = tuple(_with_remarks(store, one) for one in study_lines(store))
     except SQLAlchemyError as error:
         raise StoreError(
             f"the database in {settings.state_folder} cannot be read ({type(error).__name__}): try again, or "
@@ -73,6 +78,18 @@ def read_status(settings: Settings) -> Status:
         study_states=dict(Counter(situation(one) for one in studies)),
         deliveries=dict(Counter(sent.state for one in studies for sent in one.deliveries)),
     )
+
+
+def _with_remarks(store: Store, study: StudyLine) -> StudyLine:
+    """The study with what its newest result says was set aside; without, where there is no result to read."""
+    if study.job_state != JobState.DONE:
+        return study
+    facts = result_folder(store, study.study_instance_uid, study.revision) / "metadata.json"
+    try:
+        said = str(json.loads(facts.read_text(encoding="utf-8")).get("remarks") or "")
+    except (OSError, ValueError):
+        return study
+    return replace(study, remarks=tuple(said.splitlines()))
 
 
 def situation(study: StudyLine) -> str:
@@ -192,7 +209,9 @@ def _remarks(study: StudyLine) -> list[str]:
     for sent in study.deliveries:
         if sent.message and sent.state in ("parked", "queued"):
             remarks.append(f"{sent.destination}, {sent.kind}, {sent.state}: {sent.message}")
-    return remarks + list(study.warnings)
+    if study.images == 0 and study.others:
+        remarks.append(_NO_IMAGE)
+    return [*remarks, *study.remarks, *study.warnings]
 
 
 def _open_existing(settings: Settings) -> Store:

@@ -6,17 +6,21 @@ context, so that the same result composed twice is the same bytes.
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import datetime
 
 import highdicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
 
+from operators.eligibility import identity_fault
 from operators.findings import StudyResult
 from operators.report.codes import PROCESSING_EQUIPMENT
 from operators.report.composed import ReportContext
-from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION
+from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
 
+_KNOWN_CLASSES = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1")
+_MADE_UID = derive_uid("evidence that the library needs and no document keeps")
 _COPIED = ("StudyDescription", "ReferringPhysicianName", "AccessionNumber", "StudyID", "IssuerOfPatientID")
 
 
@@ -26,8 +30,36 @@ def serial_number(result: StudyResult) -> str:
 
 
 def evidence_of(result: StudyResult) -> list[Dataset]:
-    """The headers of all images of the study; of one object where there is no image to analyse."""
-    return [one.header for one in result.study.instances] or [result.study.header]
+    """The headers of all images of the study; of one object where there is no image to analyse.
+
+    The library takes patient and study from the first one, and knows neither the retired ultrasound classes
+    nor objects without UIDs: a made one then stands before them, which `without_made_evidence` takes out of
+    the document again.
+    """
+    evidence = [one.header for one in result.study.instances]
+    if not evidence and not identity_fault(result.study.header):
+        evidence = [result.study.header]
+    if evidence and evidence[0].SOPClassUID in _KNOWN_CLASSES:
+        return evidence
+    made = copy(result.study.header)
+    made.SOPClassUID, made.SOPInstanceUID = _KNOWN_CLASSES[0], _MADE_UID
+    made.SeriesInstanceUID = _MADE_UID
+    return [made, *evidence]
+
+
+def without_made_evidence(dataset: Dataset) -> Dataset:
+    """Drop what `evidence_of` made; a document that refers to nothing has no such sequence (PS3.3 C.17.2)."""
+    for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
+        for study in dataset.get(keyword) or ():
+            study.ReferencedSeriesSequence = [
+                one for one in study.ReferencedSeriesSequence if one.SeriesInstanceUID != _MADE_UID
+            ]
+        if keyword in dataset:
+            studies = [study for study in dataset[keyword].value if study.ReferencedSeriesSequence]
+            delattr(dataset, keyword)
+            if studies:
+                setattr(dataset, keyword, studies)
+    return dataset
 
 
 def contributing_equipment(context: ReportContext, result: StudyResult) -> highdicom.ContributingEquipment:

@@ -19,6 +19,7 @@ from operators.report.document import (
     finish,
     reference_item,
     serial_number,
+    without_made_evidence,
 )
 from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
 
@@ -49,6 +50,7 @@ def compose_sr(result: StudyResult, context: ReportContext, key: str) -> Compose
         dataset.PredecessorDocumentsSequence = [
             _predecessor(result.study.study_instance_uid, context.predecessor)
         ]
+    without_made_evidence(dataset)
     finish(dataset, result, context, f"AI breast US report (busmap {VERSION})")
     return ComposedObject(ObjectKind.STRUCTURED_REPORT, dataset)
 

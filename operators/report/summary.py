@@ -57,6 +57,7 @@ def summarise(result: StudyResult, context: ReportContext) -> dict[str, Any]:
             }
             for one in result.models
         ],
+        "remarks": [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)],
         "settings_digest": result.settings_digest,
         "warnings": list(result.warnings),
     }

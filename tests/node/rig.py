@@ -11,12 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pynetdicom import AE, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.dimse_primitives import C_STORE
 
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
 from app.node.receive import STORAGE_CLASSES
@@ -234,3 +240,72 @@ def echo(port: int) -> int | None:
     status = association.send_c_echo()
     association.release()
     return int(status.Status) if "Status" in status else None
+
+
+def store_request(sop_class: str, sop_instance: str, data_set: bytes) -> Any:
+    """A C-STORE request that carries these bytes, whatever they are, or no data set."""
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_instance
+    request.DataSet = BytesIO(data_set) if data_set else None
+    return request
+
+
+def context_of(association: Any, sop_class: str) -> int:
+    return next(one.context_id for one in association.accepted_contexts if one.abstract_syntax == sop_class)
+
+
+def exchange(association: Any, request: Any) -> Any:
+    """Send a request as it is and answer the response; the library's reactor is held meanwhile."""
+    association._reactor_checkpoint.clear()
+    wait_for(lambda: association._is_paused)
+    association.dimse.send_msg(request, context_of(association, request.AffectedSOPClassUID))
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    return answer
+
+
+@dataclass(frozen=True)
+class Transmitted:
+    """A file as a scanner would transmit it: the bytes of its data set, and what announces them."""
+
+    sop_class: str
+    sop_instance: str
+    syntax: str
+    data_set: bytes
+
+
+def transmitted(path: Path) -> Transmitted:
+    """Take a file apart without reading its data set; bytes that are no DICOM file are all data set."""
+    with path.open("rb") as file:
+        try:
+            read_preamble(file, force=False)
+            meta = _read_file_meta_info(file)
+        except (InvalidDicomError, EOFError):
+            meta = FileMetaDataset()
+            file.seek(0)
+        return Transmitted(
+            str(meta.get("MediaStorageSOPClassUID") or made_files.US),
+            str(meta.get("MediaStorageSOPInstanceUID") or uid_of(path)),
+            str(meta.get("TransferSyntaxUID") or ExplicitVRLittleEndian),
+            file.read(),
+        )
+
+
+def uid_of(path: Path) -> str:
+    return made_files.uid(path.name)
+
+
+def send_bytes(port: int, one: Transmitted) -> int | str | None:
+    """Send over an association of its own: the status, "rejected" for the context, None without answer."""
+    context = build_context(one.sop_class)
+    context._transfer_syntax = [UID(one.syntax)]  # the library would refuse to ask for an unknown one
+    entity = AE("SCANNER")
+    entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 30
+    association = entity.associate("127.0.0.1", port, contexts=[context], ae_title="BUSMAP")
+    if not association.is_established:
+        # An association of which no context is left is given up by the library.
+        return "rejected" if association.rejected_contexts else None
+    answer = exchange(association, store_request(one.sop_class, one.sop_instance, one.data_set))
+    association.release()
+    return int(answer.Status) if answer is not None else None

@@ -16,7 +16,6 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 from pynetdicom import AE
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu import P_DATA_TF
 from sqlalchemy import text
@@ -26,9 +25,12 @@ from tests.node.rig import (
     VERIFICATION,
     Node,
     associate,
+    context_of,
     echo,
+    exchange,
     report,
     send,
+    store_request,
     ultrasound,
     wait_for,
 )
@@ -169,7 +171,7 @@ def test_class_and_instance_must_be_those_announced(node: Node) -> None:
     association = associate(node.port, [image])
     request = _store_request(image)
     request.AffectedSOPInstanceUID = uid("another")
-    answer = _exchange(association, request, image)
+    answer = exchange(association, request)
     assert answer.Status == 0xA900
     assert "SOPInstanceUID" in answer.ErrorComment
     association.release()
@@ -180,7 +182,7 @@ def test_cut_data_set_is_refused(node: Node) -> None:
     association = associate(node.port, [image])
     request = _store_request(image)
     request.DataSet = BytesIO(request.DataSet.getvalue()[:-100])
-    answer = _exchange(association, request, image)
+    answer = exchange(association, request)
     assert answer.Status == 0xA900
     assert "cut" in answer.ErrorComment
     association.release()
@@ -191,7 +193,7 @@ def test_request_without_data_set_is_refused(node: Node) -> None:
     association = associate(node.port, [image])
     request = _store_request(image)
     request.DataSet = None
-    answer = _exchange(association, request, image)
+    answer = exchange(association, request)
     assert answer is None or answer.Status in (0xA900, 0xC000)
     association.abort()
     assert echo(node.port) == 0
@@ -253,7 +255,7 @@ def test_stall_within_a_transfer_is_cut_and_leaves_nothing(node: Node) -> None:
     sending = association.dul.socket.socket
     request = _store_request(image)
     message = _c_store_message(request)
-    pdus = [_encoded(pdv) for pdv in message.encode_msg(_context_of(association, image), 1000)]
+    pdus = [_encoded(pdv) for pdv in message.encode_msg(context_of(association, image.SOPClassUID), 1000)]
     sending.sendall(b"".join(pdus[:-2]) + pdus[-2][:50])
     incoming = node.folder / "incoming"
     wait_for(lambda: list(incoming.iterdir()))
@@ -270,28 +272,8 @@ def test_idle_associations_do_not_fill_the_house(node: Node) -> None:
     wait_for(lambda: echo(node.port) == 0)
 
 
-def _exchange(association: Any, request: Any, image: Any) -> Any:
-    """Send a request as it is and answer the response; the library's reactor is held meanwhile."""
-    association._reactor_checkpoint.clear()
-    wait_for(lambda: association._is_paused)
-    association.dimse.send_msg(request, _context_of(association, image))
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return answer
-
-
 def _store_request(image: Any) -> Any:
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-    request.DataSet = BytesIO(encode(image, False, True))
-    return request
-
-
-def _context_of(association: Any, image: Any) -> Any:
-    return next(
-        one.context_id for one in association.accepted_contexts if one.abstract_syntax == image.SOPClassUID
-    )
+    return store_request(image.SOPClassUID, image.SOPInstanceUID, encode(image, False, True))
 
 
 def _c_store_message(request: Any) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from app.node.header import OWN_MANUFACTURER, RefusedObject, read_identity
 from operators.eligibility import OWN_MANUFACTURER as WRITTEN_MANUFACTURER
@@ -79,9 +79,23 @@ def test_flipped_bytes_are_read_or_refused(
     assert len(identity.study_instance_uid) <= 64
 
 
-def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+def test_deep_nesting_is_kept_and_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "deep.dcm"
-    level = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
-    path.write_bytes(ENCODED + level * 3000)
-    with pytest.raises(RefusedObject, match="deep"):
-        read_identity(path, ExplicitVRLittleEndian)
+    opening = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closing = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    path.write_bytes(ENCODED + opening * 3000 + closing * 3000)
+    assert read_identity(path, ExplicitVRLittleEndian).sop_instance_uid == ultrasound("header").SOPInstanceUID
+
+
+def test_damage_behind_the_identifiers_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.dcm"
+    undefined = b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff"
+    path.write_bytes(ENCODED + undefined + b"\x99\x00\x99\x00garbage in place of an item")
+    assert read_identity(path, ExplicitVRLittleEndian).sop_instance_uid == ultrasound("header").SOPInstanceUID
+
+
+@pytest.mark.parametrize("announced", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_what_is_encoded_otherwise_than_announced_is_kept(tmp_path: Path, announced: str) -> None:
+    path = tmp_path / "other.dcm"
+    path.write_bytes(ENCODED)
+    assert read_identity(path, announced).sop_instance_uid == ultrasound("header").SOPInstanceUID

@@ -41,7 +41,10 @@ class DeliveryLine:
 
 @dataclass(frozen=True)
 class StudyLine:
-    """One study as an operator sees it. Times are seconds since 1970; the newest job speaks."""
+    """One study as an operator sees it. Times are seconds since 1970; the newest job speaks.
+
+    `remarks`: what its newest result says was set aside, one sentence a reason.
+    """
 
     study_ref: str
     study_instance_uid: str
@@ -59,6 +62,7 @@ class StudyLine:
     finished_at: float | None
     warnings: tuple[str, ...]
     deliveries: tuple[DeliveryLine, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
