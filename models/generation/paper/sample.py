@@ -59,13 +59,12 @@ def sample(
 
 
 def predictor(network: PaperUNet, drawn: torch.Tensor, labels: torch.Tensor, w: float) -> Predict:
-    """The network under guidance: asked with the condition and with none, both in one batch."""
-    maps = torch.cat([drawn, torch.zeros_like(drawn)])
-    told = torch.cat([labels, torch.zeros_like(labels)])
+    """The network under guidance: asked with the condition, then with none, as published."""
 
     def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        both = torch.cat([torch.cat([noisy, noisy]), maps], dim=1)
-        conditional, unconditional = network(both, time, told).sample.chunk(2)
+        conditional = network(torch.cat([noisy, drawn], dim=1), time, labels).sample
+        nothing = torch.cat([noisy, torch.zeros_like(drawn)], dim=1)
+        unconditional = network(nothing, time, torch.zeros_like(labels)).sample
         return guided(conditional, unconditional, w)
 
     return predict
