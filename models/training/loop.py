@@ -2,7 +2,9 @@
 
 Promises: everything random in an epoch is seeded by (seed, epoch), and the checkpoint is written whole or
 not at all, so a run that was killed ends with the history of one that was not. Keeps an exponential
-moving average of the weights, which is what ships.
+moving average of the weights, which is what ships. Under torchrun each process trains on its rows of the
+same batches (`parallel`), and the first one evaluates, tells the others and writes, into a folder that all
+of them can read.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,14 +21,27 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from models.training.parallel import (
+    agree,
+    mean_over_processes,
+    own_randomness,
+    rank,
+    told_by_first,
+    with_the_others,
+)
 from models.training.run import RunDiffersError
 
 Batch = tuple[torch.Tensor, ...]
+Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Hyperparameters of a run; written beside its weights."""
+    """Hyperparameters of a run; written beside its weights. `batch_size` is that of all processes together.
+
+    `schedule`: "one-cycle" falls to zero over the epochs; "constant" stays after its warm-up, for runs in
+    stages whose end is open.
+    """
 
     epochs: int
     batch_size: int
@@ -35,6 +50,7 @@ class LoopSettings:
     ema_decay: float
     warmup_share: float
     seed: int
+    schedule: str = "one-cycle"
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class _State:
     """What a checkpoint holds: everything that changes while training."""
 
     network: torch.nn.Module
+    trained: torch.nn.Module  # the network, or what joins it with those of the other processes
     average: torch.nn.Module
     steering: Steering
     history: list[dict[str, float]]
@@ -67,7 +84,7 @@ class _State:
 def fit(
     network: torch.nn.Module,
     batches: Callable[[int], Iterable[Batch]],
-    loss: Callable[[torch.nn.Module, Batch], torch.Tensor],
+    loss: Loss,
     evaluate: Callable[[torch.nn.Module], dict[str, float]],
     settings: LoopSettings,
     folder: Path,
@@ -75,14 +92,21 @@ def fit(
     label: str,
     *,
     steer: Callable[[torch.nn.Module, LoopSettings, int], Steering] | None = None,
+    before: Sequence[dict[str, float]] = (),
+    minutes: float | None = None,
+    after_epoch: Callable[[Fitted], None] | None = None,
 ) -> Fitted:
     """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
 
     Parameters
     ----------
-    batches : epoch number (from 0) -> the batches of that epoch
+    batches : epoch number (from 0) -> the batches of that epoch, of each `own_rows` only
+    loss : network and batch -> the mean over its rows; calls the network as a function
     evaluate : averaged network -> figures for the history (may be empty)
     steer : network, settings, steps an epoch -> what moves the weights (`one_cycle` unless given)
+    before : history of an earlier stage whose weights `network` holds
+    minutes : stop after the epoch in which this time is over
+    after_epoch : called once an epoch is kept
 
     Raises
     ------
@@ -92,10 +116,12 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(True)
     checkpoint = folder / "checkpoint.pt"
-    state = _start(network, settings, steps_per_epoch, steer or one_cycle)
+    state = _start(network, (steer or one_cycle)(network, settings, steps_per_epoch))
+    state.history[:] = before
     if checkpoint.exists():
         _resume(state, settings, checkpoint)
-    with _progress() as progress:
+    begun = time.monotonic()
+    with _progress(shown=rank() == 0) as progress:
         task = progress.add_task(label, total=settings.epochs * steps_per_epoch, shown="")
         progress.update(task, completed=len(state.history) * steps_per_epoch)
         for epoch in range(len(state.history), settings.epochs):
@@ -105,39 +131,47 @@ def fit(
                 progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value:.3f}")
 
             total = _train_epoch(state, epoch, batches, loss, settings, show)
-            row = {"epoch": epoch + 1.0, "loss": total / steps_per_epoch, **evaluate(state.average)}
+            mean = mean_over_processes(total / steps_per_epoch)
+            row = {"epoch": epoch + 1.0, "loss": mean}
+            row = told_by_first(row | evaluate(state.average) if rank() == 0 else row)
             state.history.append(row)
-            _save(state, settings, checkpoint)
-            shown = " ".join(f"{key} {value:.4f}" for key, value in row.items())
-            progress.console.print(f"{label} {shown} ({time.monotonic() - started:.0f} s)")
+            if rank() == 0:
+                _save(state, settings, checkpoint)
+                if after_epoch is not None:
+                    after_epoch(Fitted(state.average, tuple(state.history)))
+                figures = " ".join(f"{key} {value:.4f}" for key, value in row.items())
+                progress.console.print(f"{label} {figures} ({time.monotonic() - started:.0f} s)")
+            if agree(minutes is not None and time.monotonic() - begun >= minutes * 60):
+                break
     return Fitted(state.average, tuple(state.history))
 
 
-def _start(
-    network: torch.nn.Module,
-    settings: LoopSettings,
-    steps_per_epoch: int,
-    steer: Callable[[torch.nn.Module, LoopSettings, int], Steering],
-) -> _State:
+def _start(network: torch.nn.Module, steering: Steering) -> _State:
     network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    return _State(network, average, steer(network, settings, steps_per_epoch), history=[])
+    return _State(network, with_the_others(network), average, steering, history=[])
 
 
 def one_cycle(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> Steering:
-    """AdamW, norms and biases not decayed, under one cycle of learning rate that peaks at the setting's."""
+    """AdamW, norms and biases not decayed, under the settings' schedule with their rate as its peak."""
     optimizer = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=settings.epochs * steps_per_epoch,
-        pct_start=settings.warmup_share,
+    return Steering(optimizer, _schedule(optimizer, settings, settings.epochs * steps_per_epoch))
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: LoopSettings, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.schedule == "constant":
+        warmup = max(1, round(settings.warmup_share * steps))
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=steps, pct_start=settings.warmup_share
     )
-    return Steering(optimizer, schedule)
 
 
 def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
-    kept = torch.load(checkpoint, weights_only=True)
+    device = next(state.network.parameters()).device
+    kept = torch.load(checkpoint, map_location=device, weights_only=True)
     if kept["settings"] != asdict(settings):
         raise RunDiffersError(f"{checkpoint} was made with other settings: give another --out or delete it")
     state.network.load_state_dict(kept["network"])
@@ -151,17 +185,18 @@ def _train_epoch(
     state: _State,
     epoch: int,
     batches: Callable[[int], Iterable[Batch]],
-    loss: Callable[[torch.nn.Module, Batch], torch.Tensor],
+    loss: Loss,
     settings: LoopSettings,
     show: Callable[[float], None],
 ) -> float:
-    """One epoch, seeded by its number; returns the sum of its losses."""
+    """One epoch, seeded by its number; returns the sum of this process's losses."""
     torch.manual_seed(settings.seed * 1000 + epoch)
     network, steering = state.network, state.steering
     network.train()
     total = 0.0
     for batch in batches(epoch):
-        value = loss(network, batch)
+        with own_randomness(settings.seed, epoch, steering.schedule.last_epoch):
+            value = loss(state.trained, batch)
         steering.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), steering.clip_norm)
@@ -187,12 +222,13 @@ def _save(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
     _replace(checkpoint.with_name("history.json"), partial(_write_json, state.history))
 
 
-def _progress() -> Progress:
+def _progress(*, shown: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
+        disable=not shown,
     )
 
 

@@ -50,6 +50,6 @@ def begin_run(folder: Path, facts: Mapping[str, Any]) -> None:
         raise RunDiffersError(
             f"{folder} holds a run with other settings, data or code: give another --out or delete it"
         )
-    partial = path.with_suffix(".json.partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may begin one run
     partial.write_text(content, encoding="utf-8")
     partial.replace(path)

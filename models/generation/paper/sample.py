@@ -6,11 +6,16 @@ same seed gives the same pictures on the same processor and versions.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from models.generation.paper.data import BENIGN, MALIGNANT, draw_boxes
 from models.generation.paper.diffusion import EVALUATIONS, GUIDANCE_W, Predict, guided, solve
@@ -50,12 +55,13 @@ def sample(
     evaluations: int = EVALUATIONS,
 ) -> torch.Tensor:
     """Pictures, float (n, 3, side, side) in 0..1; `w` is the publication's guidance scale (see diffusion)."""
+    device = network.device
     random = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(asked), 3, side, side, generator=random)
-    drawn = torch.stack([draw_boxes(one.boxes, side) for one in asked])
-    labels = torch.tensor([[one.kind, one.device] for one in asked])
+    noise = torch.randn(len(asked), 3, side, side, generator=random).to(device)
+    drawn = torch.stack([draw_boxes(one.boxes, side) for one in asked]).to(device)
+    labels = torch.tensor([[one.kind, one.device] for one in asked], device=device)
     pictures = solve(predictor(network, drawn, labels, w), noise, evaluations)
-    return (pictures / 2 + 0.5).clamp(0, 1)
+    return (pictures / 2 + 0.5).clamp(0, 1).cpu()
 
 
 def predictor(network: PaperUNet, drawn: torch.Tensor, labels: torch.Tensor, w: float) -> Predict:
@@ -68,3 +74,24 @@ def predictor(network: PaperUNet, drawn: torch.Tensor, labels: torch.Tensor, w: 
         return guided(conditional, unconditional, w)
 
     return predict
+
+
+def write_samples(
+    run: PaperRun, out: Path, count: int, seed: int, w: float = GUIDANCE_W, evaluations: int = EVALUATIONS
+) -> None:
+    """Draw `count` pictures into `out`: grey PNG named by seed, and samples.csv with what was asked of each.
+
+    A picture depends on its own seed alone: class, device, box and noise.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = {entry: name for name, entry in run.devices.items()}
+    with (out / "samples.csv").open("w", encoding="utf-8", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(["seed", "picture", "malignant", "device", "left", "top", "right", "bottom"])
+        for number in track(range(seed, seed + count), "drawing", console=Console(stderr=True)):
+            (asked,) = draw_asked(run, 1, number)
+            picture = sample(run.network, [asked], run.side, number, w, evaluations)[0].mean(0)
+            name = f"{number}.png"
+            Image.fromarray((picture * 255).round().byte().numpy()).save(out / name)
+            box = [f"{share:.4f}" for share in asked.boxes[0].tolist()]
+            table.writerow([number, name, int(asked.kind == MALIGNANT), names[asked.device], *box])

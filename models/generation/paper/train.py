@@ -24,7 +24,9 @@ from models.generation.paper.data import BENIGN, MALIGNANT, Picture, changed, de
 from models.generation.paper.diffusion import TIMES, add_noise
 from models.generation.paper.network import NetworkSettings, PaperUNet
 from models.generation.paper.run import BOXES, WEIGHTS
+from models.training.device import best_device
 from models.training.loop import Batch, Fitted, LoopSettings, Steering, fit
+from models.training.parallel import own_rows, rank
 from models.training.run import begin_run
 
 SIDE = 160
@@ -75,9 +77,10 @@ def train(records: Sequence[Record], out: Path, settings: PaperSettings | None =
     if not steps:
         raise DataError("fewer pictures of a class than half a batch: give more data or a smaller batch")
     torch.manual_seed(chosen.loop.seed)
+    device = best_device()
     fitted = fit(
-        PaperUNet(chosen.network),
-        lambda epoch: batches(pictures, chosen, epoch),
+        PaperUNet(chosen.network).to(device),
+        lambda epoch: _placed(batches(pictures, chosen, epoch), device),
         lambda network, batch: loss(network, batch, chosen.loop.batch_size),
         lambda network: {},
         chosen.loop,
@@ -86,14 +89,15 @@ def train(records: Sequence[Record], out: Path, settings: PaperSettings | None =
         f"paper {out.name}",
         steer=warm_then_cosine,
     )
-    np.savez(out / BOXES, **boxes_by_kind(pictures))  # type: ignore[arg-type]
-    weights = fitted.network.state_dict().items()
-    save_file({name: values.contiguous() for name, values in weights}, out / WEIGHTS)
+    if rank() == 0:
+        np.savez(out / BOXES, **boxes_by_kind(pictures))  # type: ignore[arg-type]
+        weights = fitted.network.state_dict().items()
+        save_file({name: values.contiguous() for name, values in weights}, out / WEIGHTS)
     return fitted
 
 
 def batches(pictures: Sequence[Picture], settings: PaperSettings, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch: picture, box map, labels, time and noise, for `loss`."""
+    """The global batches of an epoch: picture, box map, labels, time and noise, for `loss`."""
     random = torch.Generator().manual_seed(settings.loop.seed * 1_000_003 + epoch)
     kinds = torch.stack([picture.labels[0] for picture in pictures])
     size = settings.loop.batch_size
@@ -160,6 +164,12 @@ def _batch(pictures: Sequence[Picture], side: int, random: torch.Generator) -> B
         drawn, labels = torch.zeros_like(drawn), torch.zeros_like(labels)
     times = torch.randint(TIMES, (len(square),), generator=random)
     return square, drawn, labels, times, torch.randn(square.shape, generator=random)
+
+
+def _placed(whole: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Of each global batch the rows of this process, where it trains."""
+    for batch in whole:
+        yield tuple(own_rows(values).to(device) for values in batch)
 
 
 def _rarer(kinds: torch.Tensor) -> int:

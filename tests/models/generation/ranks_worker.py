@@ -1,0 +1,38 @@
+"""Started by torchrun: trains into each folder given, on the made data set of the first argument.
+
+The first process writes what it is told of a batch that does not divide.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from models.data.busbra import read_busbra
+from models.generation.paper.train import train
+from models.training.parallel import UnequalSharesError, joined, own_randomness, own_rows, rank, world
+from tests.models.generation.small import small_settings
+
+
+def main() -> None:
+    """See the module."""
+    torch.set_num_threads(1)
+    data, *folders = map(Path, sys.argv[1:])
+    records = [record for record in read_busbra(data) if record.fold != 5]
+    with joined(torch.device("cpu")):
+        try:
+            own_rows(torch.zeros(3))
+        except UnequalSharesError as error:
+            (data.parent / f"refused-{rank()}-of-{world()}").write_text(str(error))
+        torch.manual_seed(0)
+        with own_randomness(1):
+            drawn = torch.rand(2)
+        torch.save((drawn, torch.rand(2)), data.parent / f"drawn-{rank()}.pt")
+        for folder in folders:
+            train(records, folder, small_settings(epochs=3, dropout=0.0))
+
+
+if __name__ == "__main__":
+    main()
