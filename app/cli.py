@@ -170,12 +170,18 @@ def retry(
 
 
 @app.command()
-def resend(study: Study, config: Config = None) -> None:
+def resend(
+    study: Study,
+    config: Config = None,
+    release_identity: Annotated[
+        bool, typer.Option(help="send although the destination's study names another patient")
+    ] = False,
+) -> None:
     """Send the results of a study again: the same objects, byte for byte."""
     from app.node.status import resend as again
     from app.settings import load_settings
 
-    count = again(load_settings(config), study)
+    count = again(load_settings(config), study, release_identity=release_identity)
     typer.echo(f"{count} objects queued again")
 
 

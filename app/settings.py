@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -135,8 +135,20 @@ class DestinationSettings(_Section):
     ae_title: str = Field(description="AE title of the destination")
     host: str = Field(description="host name or address of the destination")
     port: int = Field(ge=1, le=65535, description="TCP port of the destination")
+    identity_check: Literal["c-find", "qido", "off"] = Field(
+        "c-find", description="how a result's patient is compared with the destination's study before sending"
+    )
+    qido_url: str | None = Field(
+        None, description="address of the destination's DICOMweb service, for identity_check qido"
+    )
 
     _check_title = field_validator("ae_title")(_ae_title)
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Self:
+        if self.identity_check == "qido" and not (self.qido_url or "").startswith(("https://", "http://")):
+            raise ValueError("identity_check qido needs qido_url: the address that /studies is added to")
+        return self
 
 
 def _different_names(values: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
@@ -157,6 +169,9 @@ class DeliverySettings(_Section):
     )
     network_timeout_seconds: float = Field(
         60, gt=0, description="silence after which sending is given up for now"
+    )
+    identity_timeout_seconds: float = Field(
+        10, gt=0, description="silence after which a result is sent without comparing its patient"
     )
 
     _check_names = field_validator("destinations")(_different_names)

@@ -27,7 +27,7 @@ _UTC = timedelta(0)
 def compose_report(result: StudyResult, context: ReportContext) -> ComposedReport:
     """Compose the result of a study, its times in the zone of the images, or of this machine."""
     context = replace(context, composed_at=context.composed_at.astimezone(_zone(result.study.header)))
-    key = result_key(result, context.result_number)
+    key = result_key(result, context)
     with quiet_pydicom():  # the library remarks on names, quoting them
         captures = compose_captures(result, context, key)
         report = compose_sr(result, context, key)

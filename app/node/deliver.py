@@ -2,7 +2,8 @@
 
 Promises: the bytes sent are the bytes composed, checked by digest; at least once, under the same UIDs; what
 the network or a busy destination refuses is tried again with full jitter, what it refuses for good is parked
-and shown. Refuses to give up silently.
+and shown, and so is a result whose patient the destination's study does not name. Refuses to give up
+silently, and to send what a newer result replaces.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,10 +26,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.logs import log
 from app.node.clock import Chance, Clock
 from app.node.crash import crash_point
+from app.node.identity import KEYWORDS, MISMATCH, OFF, RELEASED, patient_of
+from app.node.identity_query import IdentityCheck
 from app.node.store.database import Store
 from app.node.store.deliveries import (
     Delivery,
+    is_wanted,
     record_accepted,
+    record_mismatch,
     record_parked,
     record_retry,
     record_untouched,
@@ -113,10 +119,42 @@ class Deliverer:
     def send_due(self) -> bool:
         """Send everything that is due now over one association; answers whether there was anything."""
         due = take_due(self._store, self._destination.name, self._clock.now())
-        whole = [one for one in due if self._is_whole(one)]
-        if whole:
-            self._send(whole)
+        cleared = self._compare([one for one in due if self._is_whole(one)])
+        if cleared:
+            self._send(cleared)
         return bool(due)
+
+    def _compare(self, due: Sequence[Delivery]) -> list[Delivery]:
+        """Compare patients before sending: what may be sent, with its `identity`; the rest is parked."""
+        destination, seconds = self._destination, self._sender.settings.identity_timeout_seconds
+        if destination.identity_check == "off":
+            return [replace(one, identity=OFF) for one in due]
+        cleared, differing = [], defaultdict(list)
+        with IdentityCheck(destination, self._sender.ae_title, seconds) as check:
+            for index, one in enumerate(due):
+                if self._stop.is_set():
+                    record_untouched(self._store, [left.delivery_id for left in due[index:]])
+                    break
+                if one.identity == RELEASED:
+                    cleared.append(one)
+                    continue
+                made = dcmread(self._path(one), stop_before_pixels=True, specific_tags=list(KEYWORDS))
+                compared = check.compare(one.study_instance_uid, patient_of(made))
+                if compared.code == MISMATCH:
+                    differing[compared.differing].append(one)
+                else:
+                    cleared.append(replace(one, identity=compared.code))
+        for keywords, parked in differing.items():
+            self._park_mismatch(parked, keywords)
+        return cleared
+
+    def _park_mismatch(self, due: Sequence[Delivery], keywords: Sequence[str]) -> None:
+        message = (
+            f"identity-mismatch: {', '.join(keywords)} of the destination's study differ from the images "
+            "analysed; correct the study, or release the result with `busmap resend --release-identity`"
+        )
+        record_mismatch(self._store, [one.delivery_id for one in due], message)
+        self._log_parked(due, "identity-mismatch", "busmap status")
 
     def _is_whole(self, one: Delivery) -> bool:
         path = self._path(one)
@@ -149,7 +187,10 @@ class Deliverer:
                 if not association.is_established:
                     self._retry(due[index:], None, "the association was lost")
                     return
-                self._send_one(association, one)
+                if is_wanted(self._store, one.delivery_id):
+                    self._send_one(association, one)
+                else:
+                    record_untouched(self._store, [one.delivery_id])
         finally:
             if association.is_established:
                 association.release()
@@ -209,7 +250,12 @@ class Deliverer:
             self._park([one], status, message)
         else:
             record_accepted(
-                self._store, one.delivery_id, status, message if status else "", self._clock.now()
+                self._store,
+                one.delivery_id,
+                status,
+                message if status else "",
+                self._clock.now(),
+                one.identity,
             )
             crash_point("delivery-committed")
             log().info(
@@ -241,13 +287,16 @@ class Deliverer:
 
     def _park(self, due: Sequence[Delivery], status: int | None, message: str) -> None:
         record_parked(self._store, [one.delivery_id for one in due], status, message)
+        self._log_parked(due, _for_log(status, message), "busmap resend")
+
+    def _log_parked(self, due: Sequence[Delivery], reason: str, remedy: str) -> None:
         for one in due:
             log().error(
                 "delivery-parked",
                 study_ref=one.study_ref,
                 destination=self._destination.name,
-                reason=_for_log(status, message),
-                remedy="busmap resend",
+                reason=reason,
+                remedy=remedy,
             )
 
 

@@ -17,12 +17,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import StoreError
 from app.node.clock import SystemClock, moment
+from app.node.identity import not_checked
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
 from app.node.store.database import FILE_NAME, Store, open_store
 from app.node.store.deliveries import requeue_study, result_folder
 from app.node.store.images import request_close, request_retry
 from app.node.store.overview import StudyLine, find_study, study_lines
-from app.node.store.schema import JobState, StudyState
+from app.node.store.schema import DeliveryState, JobState, StudyState
 from app.settings import Settings
 
 _NO_IMAGE = (
@@ -119,7 +120,7 @@ def close_study(settings: Settings, study: str) -> None:
 
 
 def retry(settings: Settings, study: str, *, use_resent: bool) -> None:
-    """Have a study that failed analysed again, as its next revision.
+    """Have a study analysed again, as its next revision: one that failed, or whose images came anew.
 
     Parameters
     ----------
@@ -128,19 +129,23 @@ def retry(settings: Settings, study: str, *, use_resent: bool) -> None:
     Raises
     ------
     StoreError
-        The study is unknown or has not failed.
+        The study is unknown, or it has not failed and no image of it came again with other bytes.
     """
     store = _open_existing(settings)
     try:
-        asked = request_retry(store, _find(store, study), use_resent=use_resent)
+        asked = request_retry(store, _find(store, study), SystemClock().now(), use_resent=use_resent)
     finally:
         store.close()
     if not asked:
         raise StoreError("this study has not failed: `busmap status` shows where it is")
 
 
-def resend(settings: Settings, study: str) -> int:
+def resend(settings: Settings, study: str, *, release_identity: bool = False) -> int:
     """Queue the newest result of a study, and what of it is parked, again; answers how many deliveries.
+
+    Parameters
+    ----------
+    release_identity : send it although the destination's study names another patient.
 
     Raises
     ------
@@ -150,7 +155,8 @@ def resend(settings: Settings, study: str) -> int:
     store = _open_existing(settings)
     try:
         names = [one.name for one in settings.delivery.destinations]
-        count = requeue_study(store, _find(store, study), names, SystemClock().now())
+        found, now = _find(store, study), SystemClock().now()
+        count = requeue_study(store, found, names, now, release_identity=release_identity)
     finally:
         store.close()
     if count == 0:
@@ -173,13 +179,14 @@ def render_status(status: Status) -> str:
             console.print(f"{process.name}: {_describe(process)}")
         table = Table("study", "state", "images", "result", "delivered", "parked", "last image", "remarks")
         for one in status.studies:
-            states = Counter(sent.state for sent in one.deliveries)
+            wanted = [sent for sent in one.deliveries if sent.state != DeliveryState.SUPERSEDED]
+            states = Counter(sent.state for sent in wanted)
             table.add_row(
                 one.study_ref,
                 situation(one),
                 str(one.images),
                 one.result_status or "",
-                f"{states['accepted']}/{states.total()}" if one.deliveries else "",
+                f"{states['accepted']}/{states.total()}" if wanted else "",
                 str(states["parked"] or ""),
                 moment(one.last_received_at).strftime("%Y-%m-%d %H:%M:%S"),
                 "\n".join(_remarks(one)),
@@ -209,9 +216,14 @@ def _remarks(study: StudyLine) -> list[str]:
     for sent in study.deliveries:
         if sent.message and sent.state in ("parked", "queued"):
             remarks.append(f"{sent.destination}, {sent.kind}, {sent.state}: {sent.message}")
+    unchecked = [
+        f"{sent.destination}: identity not checked, {why}"
+        for sent in study.deliveries
+        if sent.state == "accepted" and (why := not_checked(sent.identity))
+    ]
     if study.images == 0 and study.others:
         remarks.append(_NO_IMAGE)
-    return [*remarks, *study.remarks, *study.warnings]
+    return [*remarks, *dict.fromkeys(unchecked), *study.remarks, *study.warnings]
 
 
 def _open_existing(settings: Settings) -> Store:

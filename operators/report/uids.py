@@ -6,11 +6,13 @@ with the same models and settings gives the same objects, and a repeated deliver
 
 from __future__ import annotations
 
+import json
 import uuid
 from importlib.metadata import version
 
 from operators.eligibility import OWN_MANUFACTURER as MANUFACTURER
 from operators.findings import StudyResult
+from operators.report.composed import ReportContext
 
 MODEL_NAME = "busmap"
 VERSION = version("busmap")
@@ -25,11 +27,16 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
 
 
-def result_key(result: StudyResult, result_number: int) -> str:
-    """Everything a result depends on, as one text: input bytes, models, engine, settings, its number."""
+def result_key(result: StudyResult, context: ReportContext) -> str:
+    """Everything a result depends on, as one text; JSON, so that no two results share one.
+
+    Input bytes, what was set aside, models, engine, settings, warnings, number, the result replaced.
+    """
     study = result.study
     inputs = sorted(f"{one.sop_instance_uid}={one.sha256}" for one in study.instances)
     aside = sorted(f"{one.sop_instance_uid}/{one.frame_number}={one.reason}" for one in result.set_aside)
     models = [f"{one.name}={one.sha256}/{one.engine}/{one.precision}" for one in result.models]
-    parts = (study.study_instance_uid, VERSION, *inputs, *aside, *models, result.settings_digest)
-    return "\n".join((*parts, str(result_number)))
+    replaced = context.predecessor.sop_instance_uid if context.predecessor else ""
+    made_by = (VERSION, models, result.settings_digest)
+    made_of = (study.study_instance_uid, inputs, aside, result.warnings)
+    return json.dumps((*made_of, *made_by, context.result_number, replaced))

@@ -154,11 +154,17 @@ def models_text(models: Sequence[ModelIdentity]) -> str:
 
 
 def number_text(context: ReportContext) -> str:
-    """Which result of the study this is, and what it replaces."""
-    text = f"Result {context.result_number}, {context.composed_at:%Y-%m-%d %H:%M}"
+    """Which result of the study this is, and what it replaces: `replaces result 1 of 14:02`.
+
+    Both times in the zone of `composed_at`; the earlier one with its date where that is another day.
+    """
+    at = context.composed_at
+    text = f"Result {context.result_number}, {at:%Y-%m-%d %H:%M}"
     if context.predecessor is None:
         return text
-    return f"{text}, replaces result {context.predecessor.result_number}"
+    then = context.predecessor.composed_at.astimezone(at.tzinfo)
+    of = f"{then:%H:%M}" if then.date() == at.date() else f"{then:%Y-%m-%d %H:%M}"
+    return f"{text}, replaces result {context.predecessor.result_number} of {of}"
 
 
 def source_text(lesion: Lesion) -> str:

@@ -42,6 +42,10 @@ def test_environment_wins_over_file_and_file_over_default(
         ("gateway:\n  port: 70000\n", ("gateway.port", "65535", "70000")),
         ("gateway:\n  ae_title: AN_AE_TITLE_THAT_IS_TOO_LONG\n", ("gateway.ae_title", "16")),
         ("gateway: [\n", ("not valid YAML",)),
+        (
+            "delivery: {destinations: [{name: a, ae_title: A, host: h, port: 1, identity_check: qido}]}\n",
+            ("delivery.destinations", "needs qido_url"),
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:

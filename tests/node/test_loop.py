@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,14 +43,15 @@ def line(node: Node, study: str) -> StudyLine:
     return found
 
 
-def finished(node: Node, study: str, revision: int = 1) -> StudyLine:
+def finished(
+    node: Node, study: str, revision: int = 1, states: Collection[str] = ("accepted", "parked", "superseded")
+) -> StudyLine:
     """The study once its job has ended and all its deliveries are settled."""
 
     def settled() -> StudyLine | None:
         found = line(node, study)
-        states = {one.state for one in found.deliveries}
         ended = found.revision == revision and found.job_state in ("done", "failed")
-        return found if ended and states <= {"accepted", "parked"} else None
+        return found if ended and {one.state for one in found.deliveries} <= set(states) else None
 
     return wait_for(settled)
 
@@ -165,6 +166,10 @@ def test_late_image_makes_a_revision_that_names_its_predecessor(node: Node, pacs
     assert (result(node, "late")["images"], result(node, "late", 2)["images"]) == (1, 2)
     assert (result(node, "late")["replaces"], result(node, "late", 2)["replaces"]) == (None, 1)
     assert len({str(one.SOPInstanceUID) for one in pacs.order if one.StudyInstanceUID == uid("late")}) == 4
+    # Sent once more, the images are the ones that are known: nothing opens.
+    before = line(node, "late")
+    assert send(node.port, ultrasound("1", "late"), ultrasound("2", "late")) == [0, 0]
+    assert line(node, "late") == before
 
 
 def test_other_bytes_are_warned_of_in_report_and_status(node: Node) -> None:
@@ -176,6 +181,42 @@ def test_other_bytes_are_warned_of_in_report_and_status(node: Node) -> None:
     assert len(found.warnings) == 1
     assert result(node, "changed")["warnings"] == list(found.warnings)
     assert result(node, "changed")["images"] == 1
+
+
+def test_other_bytes_that_come_late_make_a_result_that_warns(node: Node) -> None:
+    assert send(node.port, ultrasound("1", "later")) == [0]
+    assert result(node, "later", finished(node, "later").revision)["warnings"] == []
+    changed = ultrasound("1", "later")
+    changed.PixelData = bytes(reversed(changed.PixelData))
+    assert send(node.port, changed) == [0]
+    found = finished(node, "later", revision=2)
+    later = result(node, "later", 2)
+    assert (later["images"], later["replaces"], later["warnings"]) == (1, 1, list(found.warnings))
+    assert "kept in quarantine" in found.warnings[0]
+    # The same bytes again change nothing.
+    assert send(node.port, changed) == [0]
+    assert line(node, "later") == found
+    # A person decides for the later version.
+    retry(node.settings, uid("later"), use_resent=True)
+    [warning] = finished(node, "later", revision=3).warnings
+    assert "the later version is used" in warning
+    with pytest.raises(StoreError, match="not failed"):
+        retry(node.settings, uid("later"), use_resent=False)
+
+
+def test_result_that_waits_is_not_sent_after_the_one_that_replaces_it(node: Node, pacs: Pacs) -> None:
+    pacs.stop()
+    assert send(node.port, ultrasound("1", "stale")) == [0]
+    wait_for(lambda: (one := line(node, "stale")).deliveries and one.deliveries[0].attempts > 0)
+    assert send(node.port, ultrasound("2", "stale")) == [0]
+    wait_for(lambda: line(node, "stale").revision == 2 and line(node, "stale").job_state == "done")
+    pacs.start()
+    found = finished(node, "stale", revision=2, states={"accepted", "superseded"})
+    assert [one.state for one in found.deliveries] == ["superseded"] * 2 + ["accepted"] * 2
+    sent = [one for one in pacs.order if one.StudyInstanceUID == uid("stale")]
+    kept = [dcmread(path) for path in result_folder(node, "stale", 2).glob("*.dcm")]
+    assert {one.SOPInstanceUID for one in sent} == {one.SOPInstanceUID for one in kept}
+    assert resend(node.settings, found.study_ref) == 2
 
 
 def test_refused_object_is_parked_shown_and_sent_again_on_request(node: Node, pacs: Pacs) -> None:

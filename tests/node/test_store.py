@@ -8,17 +8,21 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import create_engine
 
 from app.errors import StoreError
 from app.node.assembly import Assembly
 from app.node.intake import SUCCESS, sweep
+from app.node.migrations import configuration
 from app.node.store import schema
 from app.node.store.database import FILE_NAME, open_store
+from app.node.store.deliveries import requeue_interrupted, take_due
 from app.node.store.images import request_close
 from app.node.store.overview import study_lines
 from app.node.store.work import count_attempt, fail_job, finish_job, start_job, unfinished_jobs
@@ -55,6 +59,39 @@ def test_newer_database_is_refused(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
+def _database_of_the_first_release(folder: Path) -> None:
+    """A state folder as 0001 left it: one result delivered and replaced by one that waits."""
+    engine = create_engine(f"sqlite:///{folder / FILE_NAME}")
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "0001")
+        for sql in (
+            "INSERT INTO study VALUES (1, '1.2.3', 'ref', 'closed', 0, 1.0, 2.0)",
+            "INSERT INTO instance VALUES (1, 1, '1.2.3.4', '1.2', '1.2.3.5', '1.2', 'a', 'b', 9, 'image', 1)",
+            "INSERT INTO job VALUES (1, 1, 1, 'done', 1, 0, '2026-01-01', 1, NULL, 'ok', NULL, NULL, 1, 2)",
+            "INSERT INTO job VALUES (2, 1, 2, 'done', 1, 0, '2026-01-02', 2, 1, 'ok', NULL, NULL, 3.0, 4.0)",
+            "INSERT INTO result_object VALUES (1, 1, 0, 'f', 'structured-report', '1', '1.9.1', '1.8', 'c')",
+            "INSERT INTO result_object VALUES (2, 1, 1, 'g', 'summary-capture', '1', '1.9.2', '1.8', 'd')",
+            "INSERT INTO result_object VALUES (3, 2, 0, 'f', 'structured-report', '1', '1.9.3', '1.8', 'e')",
+            "INSERT INTO delivery VALUES (1, 1, 'pacs', 'accepted', 1, 1.0, 1.0, 0, NULL, 2.0)",
+            "INSERT INTO delivery VALUES (2, 2, 'pacs', 'sending', 1, 1.0, 1.0, NULL, NULL, NULL)",
+            "INSERT INTO delivery VALUES (3, 3, 'pacs', 'sending', 0, 3.0, 3.0, NULL, NULL, NULL)",
+        ):
+            connection.exec_driver_sql(sql)
+    engine.dispose()
+
+
+def test_database_of_the_release_before_opens_and_its_work_goes_on(tmp_path: Path) -> None:
+    _database_of_the_first_release(tmp_path)
+    store = open_store(tmp_path)
+    [study] = study_lines(store)
+    assert (study.images, study.revision) == (1, 2)
+    assert [one.state for one in study.deliveries] == ["accepted", "superseded", "sending"]
+    assert [one.identity for one in study.deliveries] == [None, None, None]
+    requeue_interrupted(store, 0.0)
+    assert [one.delivery_id for one in take_due(store, "pacs", 10.0)] == [3]
+    store.close()
+
+
 def test_damaged_database_is_refused(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
@@ -85,6 +122,9 @@ def test_sweep_removes_what_was_never_acknowledged(tmp_path: Path) -> None:
     assert len(list((tmp_path / "state" / "images").glob("*/*"))) == 1
 
 
+OTHER = -1
+
+
 class StudyLife(RuleBasedStateMachine):
     """One study under any order of images, reports, closings and job ends."""
 
@@ -94,7 +134,7 @@ class StudyLife(RuleBasedStateMachine):
         self.bench = Bench(self.folder / "state")
         self.assembly = Assembly(self.bench.store, self.bench.clock, 60)
         self.images: set[int] = set()  # received
-        self.closed: list[frozenset[int]] = []  # input of each revision
+        self.closed: list[frozenset[int]] = []  # input of each revision; OTHER for the other bytes
         self.running: int | None = None
 
     def teardown(self) -> None:
@@ -116,6 +156,7 @@ class StudyLife(RuleBasedStateMachine):
         changed.PixelData = bytes(len(changed.PixelData))
         if 0 in self.images:
             assert self.bench.receive(changed).status == SUCCESS
+            self.images.add(OTHER)
 
     @rule(seconds=st.sampled_from([1.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
@@ -165,7 +206,8 @@ class StudyLife(RuleBasedStateMachine):
             assert not self.images
             return
         [study] = lines
-        assert study.images == len(self.images)
+        assert study.images == len(self.images - {OTHER})
+        assert study.quarantined == (OTHER in self.images)
         assert study.revision == len(self.closed)
         expected = "idle" if not self.images else "closed" if self.closed[-1:] == [self.images] else "open"
         assert study.state == expected

@@ -5,5 +5,6 @@ database.py    the file: opening, migrating, transactions
 images.py      what arrives, and when a study closes
 work.py        jobs and their results
 deliveries.py  the outbox
+versions.py    which result replaces which
 overview.py    what an operator sees
 """

@@ -1,6 +1,8 @@
 """The outbox: which object still has to reach which destination.
 
 Promises: an object is offered again until its destination has answered for good, and the answer is kept.
+Refuses to send what a newer result of its study replaces: it is superseded as soon as nothing of it is on
+its way.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import func, insert, select, update
 
+from app.node.identity import MISMATCH, RELEASED
 from app.node.store.database import Store
 from app.node.store.schema import DeliveryState, JobState, delivery, job, result_object, study
+from app.node.store.versions import is_replaced, supersede
 from app.node.store.work import ResultObject
 
 
@@ -27,6 +31,7 @@ class Delivery:
     revision: int
     attempts: int
     queued_at: float
+    identity: str | None
     result: ResultObject
 
 
@@ -42,6 +47,7 @@ def requeue_interrupted(store: Store, next_try_at: float, destination: str | Non
         if destination is not None:
             query = query.where(delivery.c.destination == destination)
         changed = connection.execute(query.values(state=DeliveryState.QUEUED, next_try_at=next_try_at))
+        supersede(connection)
         return changed.rowcount
 
 
@@ -88,6 +94,7 @@ def take_due(store: Store, destination: str, now: float, limit: int = 200) -> li
                 revision=row.revision,
                 attempts=row.attempts,
                 queued_at=row.queued_at,
+                identity=row.identity,
                 result=ResultObject(
                     file=row.file,
                     kind=row.kind,
@@ -107,9 +114,18 @@ def take_due(store: Store, destination: str, now: float, limit: int = 200) -> li
         return due
 
 
-def record_accepted(store: Store, delivery_id: int, status: int, message: str, now: float) -> None:
-    """The destination has the object."""
-    _record(store, [delivery_id], DeliveryState.ACCEPTED, status, message, accepted_at=now)
+def is_wanted(store: Store, delivery_id: int) -> bool:
+    """Whether no newer result has come up since the delivery was taken."""
+    with store.read() as connection:
+        query = select(delivery.c.id).where(delivery.c.id == delivery_id, ~is_replaced())
+        return connection.execute(query).first() is not None
+
+
+def record_accepted(
+    store: Store, delivery_id: int, status: int, message: str, now: float, identity: str | None
+) -> None:
+    """The destination has the object; `identity` is a code as in schema.py."""
+    _record(store, [delivery_id], DeliveryState.ACCEPTED, status, message, accepted_at=now, identity=identity)
 
 
 def record_retry(
@@ -124,12 +140,17 @@ def record_parked(store: Store, delivery_ids: Sequence[int], status: int | None,
     _record(store, delivery_ids, DeliveryState.PARKED, status, message)
 
 
+def record_mismatch(store: Store, delivery_ids: Sequence[int], message: str) -> None:
+    """The destination's study names another patient; a person has to look."""
+    _record(store, delivery_ids, DeliveryState.PARKED, None, message, identity=MISMATCH)
+
+
 def record_untouched(store: Store, delivery_ids: Sequence[int]) -> None:
-    """Sending stopped before these were tried: they are due as before."""
+    """They were taken and not tried: due as before, or superseded where a newer result has come up."""
     with store.write() as connection:
-        connection.execute(
-            update(delivery).where(delivery.c.id.in_(list(delivery_ids))).values(state=DeliveryState.QUEUED)
-        )
+        these = delivery.c.id.in_(list(delivery_ids))
+        connection.execute(update(delivery).where(these).values(state=DeliveryState.QUEUED))
+        supersede(connection, these)
 
 
 def _record(
@@ -138,19 +159,25 @@ def _record(
     state: DeliveryState,
     status: int | None,
     message: str,
-    **more: float,
+    **more: float | str | None,
 ) -> None:
     with store.write() as connection:
+        these = delivery.c.id.in_(list(delivery_ids))
         connection.execute(
             update(delivery)
-            .where(delivery.c.id.in_(list(delivery_ids)), delivery.c.state == DeliveryState.SENDING)
+            .where(these, delivery.c.state == DeliveryState.SENDING)
             .values(state=state, status=status, message=message, attempts=delivery.c.attempts + 1, **more)
         )
+        if state is not DeliveryState.ACCEPTED:
+            supersede(connection, these)
 
 
-def requeue_study(store: Store, study_id: int, destinations: Iterable[str], now: float) -> int:
-    """Send a study's newest result, and whatever of it is parked, again. Answers how many deliveries.
+def requeue_study(
+    store: Store, study_id: int, destinations: Iterable[str], now: float, *, release_identity: bool = False
+) -> int:
+    """Send a study's newest result again, whatever became of it. Answers how many deliveries.
 
+    `release_identity`: without comparing its patient with the destination's.
     A destination that the settings name by now and did not when the result was made gets it too.
     """
     newest = (
@@ -162,21 +189,12 @@ def requeue_study(store: Store, study_id: int, destinations: Iterable[str], now:
         objects = list(
             connection.execute(select(result_object.c.id).where(result_object.c.job_id == newest)).scalars()
         )
-        of_study = (
-            select(result_object.c.id)
-            .join(job, job.c.id == result_object.c.job_id)
-            .where(job.c.study_id == study_id)
-        )
+        identity = RELEASED if release_identity else None
+        again = (DeliveryState.ACCEPTED, DeliveryState.QUEUED, DeliveryState.PARKED)
         changed = connection.execute(
             update(delivery)
-            .where(
-                or_(
-                    delivery.c.object_id.in_(objects)
-                    & delivery.c.state.in_((DeliveryState.ACCEPTED, DeliveryState.QUEUED)),
-                    delivery.c.object_id.in_(of_study) & (delivery.c.state == DeliveryState.PARKED),
-                )
-            )
-            .values(state=DeliveryState.QUEUED, attempts=0, queued_at=now, next_try_at=now)
+            .where(delivery.c.object_id.in_(objects), delivery.c.state.in_(again))
+            .values(state=DeliveryState.QUEUED, attempts=0, queued_at=now, next_try_at=now, identity=identity)
         ).rowcount
         for name in destinations:
             having = set(
@@ -193,6 +211,7 @@ def requeue_study(store: Store, study_id: int, destinations: Iterable[str], now:
                             state=DeliveryState.QUEUED,
                             queued_at=now,
                             next_try_at=now,
+                            identity=identity,
                         )
                     )
                     changed += 1

@@ -1,7 +1,8 @@
 """What arrives: instances, the studies they make, and when a study closes.
 
 Promises: an instance and what it does to its study commit together. Refuses to change what is known under a
-UID: identical bytes change nothing, other bytes go into quarantine.
+UID: identical bytes change nothing, other bytes go into quarantine. Where they claim to be an image, their
+study opens as for a late image: the result that was sent knows nothing of them, the next one warns.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from app.node.store.database import Store
@@ -25,6 +26,8 @@ from app.node.store.schema import (
 )
 
 DIFFERENT_BYTES = "duplicate-uid-different-bytes"
+LATER_BYTES_USED = "resent-version-used"
+_OPENING = (InstanceKind.IMAGE, InstanceKind.QUARANTINE)  # the kinds whose arrival may open a study
 
 
 @dataclass(frozen=True)
@@ -118,19 +121,28 @@ def keep_instance(store: Store, received: ReceivedInstance) -> Outcome:
                     "used, the other is kept in quarantine; find out at the sender which one is right.",
                     received.received_at,
                 )
+                if received.is_image:
+                    _open(connection, affected, received.received_at)
             return Outcome.QUARANTINE
         kind = InstanceKind.IMAGE if received.is_image else InstanceKind.OTHER
         _insert_instance(connection, received, study_id, kind)
         if received.is_image:
-            connection.execute(
-                update(study)
-                .where(study.c.id == study_id)
-                .values(
-                    last_received_at=received.received_at,
-                    state=StudyState.OPEN,
-                )
-            )
+            _open(connection, study_id, received.received_at)
         return Outcome.NEW
+
+
+def _open(connection: Connection, study_id: int, at: float) -> None:
+    """Open a study that holds an image; one that holds none has nothing to analyse."""
+    holds_image = (
+        select(instance.c.id)
+        .where(instance.c.study_id == study_id, instance.c.kind == InstanceKind.IMAGE)
+        .exists()
+    )
+    connection.execute(
+        update(study)
+        .where(study.c.id == study_id, holds_image)
+        .values(last_received_at=at, state=StudyState.OPEN)
+    )
 
 
 def _study_row(connection: Connection, received: ReceivedInstance) -> int:
@@ -180,7 +192,7 @@ def open_studies(store: Store) -> list[OpenStudy]:
     """All studies that images still arrive for."""
     newest = (
         select(func.max(instance.c.id))
-        .where(instance.c.study_id == study.c.id, instance.c.kind == InstanceKind.IMAGE)
+        .where(instance.c.study_id == study.c.id, instance.c.kind.in_(_OPENING))
         .scalar_subquery()
     )
     query = select(
@@ -194,8 +206,8 @@ def close_study(store: Store, found: OpenStudy, now: float) -> ClosedStudy | Non
     """Close a study as it was found and queue its job; None where an image has arrived since."""
     with store.write() as connection:
         counted = connection.execute(
-            select(func.max(instance.c.id), func.count()).where(
-                instance.c.study_id == found.study_id, instance.c.kind == InstanceKind.IMAGE
+            select(func.max(instance.c.id), func.count().filter(instance.c.kind == InstanceKind.IMAGE)).where(
+                instance.c.study_id == found.study_id, instance.c.kind.in_(_OPENING)
             )
         ).one()
         state = connection.execute(select(study.c.state).where(study.c.id == found.study_id)).scalar_one()
@@ -243,29 +255,32 @@ def request_close(store: Store, study_id: int) -> StudyState:
         return state
 
 
-def request_retry(store: Store, study_id: int, *, use_resent: bool) -> bool:
+def request_retry(store: Store, study_id: int, now: float, *, use_resent: bool) -> bool:
     """Open a study whose newest job failed and ask for it to be closed; False where none failed.
 
     Parameters
     ----------
     use_resent : take the newest version of each image that came again with other bytes; the version used
-        before goes to quarantine in its place.
+        before goes to quarantine in its place. With such an image a study that is done is opened, too.
     """
     with store.write() as connection:
         newest = connection.execute(
             select(job.c.state).where(job.c.study_id == study_id).order_by(job.c.revision.desc()).limit(1)
         ).scalar()
-        if newest != JobState.FAILED:
+        changed = False
+        if use_resent and newest in (JobState.DONE, JobState.FAILED):
+            changed = _use_resent(connection, study_id, now)
+        if newest != JobState.FAILED and not changed:
             return False
-        if use_resent:
-            _use_resent(connection, study_id)
         connection.execute(
             update(study).where(study.c.id == study_id).values(state=StudyState.OPEN, close_requested=1)
         )
         return True
 
 
-def _use_resent(connection: Connection, study_id: int) -> None:
+def _use_resent(connection: Connection, study_id: int, now: float) -> bool:
+    """Swap images with their later versions; False where none came again with other bytes."""
+    changed_any = False
     held = connection.execute(
         select(instance.c.id, instance.c.sop_instance_uid, instance.c.kind)
         .where(instance.c.study_id == study_id)
@@ -279,3 +294,21 @@ def _use_resent(connection: Connection, study_id: int) -> None:
                 (resent[row.sop_instance_uid], InstanceKind.IMAGE),
             ):
                 connection.execute(update(instance).where(instance.c.id == changed).values(kind=kind))
+            _now_used(connection, study_id, row.sop_instance_uid, now)
+            changed_any = True
+    return changed_any
+
+
+def _now_used(connection: Connection, study_id: int, sop_instance_uid: str, now: float) -> None:
+    """The warning that the first version is used holds no longer; the next result says which one is."""
+    connection.execute(
+        delete(warning).where(
+            warning.c.study_id == study_id,
+            warning.c.code == DIFFERENT_BYTES,
+            warning.c.message.startswith(f"Image {sop_instance_uid} ", autoescape=True),
+        )
+    )
+    message = (
+        f"Image {sop_instance_uid} arrived again with other bytes: the later version is used, on request."
+    )
+    _warn(connection, study_id, LATER_BYTES_USED, message, now)

@@ -27,7 +27,7 @@ from app.node.store.schema import (
 
 @dataclass(frozen=True)
 class DeliveryLine:
-    """One object's way to one destination. Times are seconds since 1970."""
+    """One object's way to one destination. Times are seconds since 1970; `identity` as in schema.py."""
 
     destination: str
     kind: str
@@ -36,6 +36,7 @@ class DeliveryLine:
     attempts: int
     status: int | None
     message: str | None
+    identity: str | None
     next_try_at: float
 
 
@@ -197,6 +198,7 @@ def _deliveries(connection: Connection, studies: list[int]) -> dict[int, list[De
                 attempts=row.attempts,
                 status=row.status,
                 message=row.message,
+                identity=row.identity,
                 next_try_at=row.next_try_at,
             )
         )

@@ -3,8 +3,9 @@
 study.state
     idle    holds no image to analyse        -> open   an image to analyse arrived
     open    images arrive                    -> closed the quiet period passed, or somebody asked for it
-    closed  a job for this revision exists   -> open   a late image arrived, or a failed study is to be
-                                                       tried again: the next revision begins
+    closed  a job for this revision exists   -> open   a late image arrived, or other bytes under the UID
+                                                       of one, or somebody asked to try again: the next
+                                                       revision begins
 job.state (one a revision)
     queued      -> running      the worker took it
                 -> superseded   the next revision closed before this one began            (terminal)
@@ -15,10 +16,23 @@ delivery.state (one an object and destination)
     queued      -> sending      an association takes it
     sending     -> accepted     the destination answered success or a warning
                 -> queued       network, 0xA7xx, or a restart: tried again later
-                -> parked       refused for good, or out of time
+                -> parked       refused for good, out of time, or the destination's study names another
+                                patient
+                -> superseded   would be queued or parked, but a newer result of the study exists
     accepted    -> queued       somebody asked to send it again
     parked      -> queued       somebody asked to send it again
+    queued, parked -> superseded   a newer result of the study was committed                 (terminal)
+    What is superseded is never sent: no destination gets a result after the one that replaces it.
     (committed, confirmed by storage commitment, has its place after accepted.)
+delivery.identity (what is known of the patient at the destination, app/node/identity.py)
+    NULL        not sent yet
+    matched     the destination's study names the same patient
+    mismatch    it names another: parked until a person mends it, or releases it
+    released    a person asked to send it all the same; not compared again
+    off         the settings ask for no comparison
+    any other   sent without comparison; the code says why
+delivery.rejected_by
+    The rejection note that names this object, by its row in result_object; NULL where none does.
 instance.kind
     image       to be analysed; its arrival opens its study
     other       kept with its study and set aside: reports, foreign captures
@@ -44,7 +58,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"  # the newest alembic revision; migrations/versions holds them all
+HEAD = "0002"  # the newest alembic revision; migrations/versions holds them all
 
 
 class StudyState(StrEnum):
@@ -72,6 +86,7 @@ class DeliveryState(StrEnum):
     SENDING = "sending"
     ACCEPTED = "accepted"
     PARKED = "parked"
+    SUPERSEDED = "superseded"
 
 
 class InstanceKind(StrEnum):
@@ -181,6 +196,8 @@ delivery = Table(
     Column("status", Integer),
     Column("message", String),
     Column("accepted_at", Float),
+    Column("identity", String(32)),
+    Column("rejected_by", ForeignKey("result_object.id")),
     UniqueConstraint("object_id", "destination"),
     Index("delivery_by_state", "destination", "state", "next_try_at"),
 )

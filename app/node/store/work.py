@@ -1,7 +1,7 @@
 """Jobs and their results.
 
 Promises: a job's input, date and number are fixed before it first runs, so every attempt makes the same
-objects; a result and its deliveries commit together.
+objects; a result and its deliveries commit together, and so does the end of those it replaces.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from app.node.store.schema import (
     study,
     warning,
 )
+from app.node.store.versions import supersede_earlier
 
 STRUCTURED_REPORT = "structured-report"
 
@@ -77,13 +78,19 @@ def unfinished_jobs(store: Store) -> list[int]:
 
 
 def start_job(store: Store, job_id: int, now: float) -> Job | None:
-    """Take a job, or take it again after a restart; None where it is finished.
+    """Take a job, or take it again after a restart; None where it is finished or not yet its turn.
 
-    The first start fixes date, number and predecessor, which every later one repeats.
+    An earlier job of its study comes first: results are numbered in the order of their revisions. The
+    first start fixes date, number and predecessor, which every later one repeats.
     """
     with store.write() as connection:
         row = connection.execute(select(job).where(job.c.id == job_id)).one()
         if row.state not in (JobState.QUEUED, JobState.RUNNING):
+            return None
+        unfinished_before = select(job.c.id).where(
+            job.c.study_id == row.study_id, job.c.id < job_id, job.c.state == JobState.RUNNING
+        )
+        if connection.execute(unfinished_before.limit(1)).first() is not None:
             return None
         if row.composed_at is None:
             earlier = connection.execute(
@@ -218,4 +225,5 @@ def finish_job(
                         next_try_at=now,
                     )
                 )
+        supersede_earlier(connection, job_id)
         return True

@@ -1,0 +1,30 @@
+"""Results that replace each other: superseded deliveries, identity at the destination, rejection notes."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+# Frozen, as every step is.
+_STATEMENTS = (
+    "ALTER TABLE delivery ADD COLUMN identity VARCHAR(32)",
+    "ALTER TABLE delivery ADD COLUMN rejected_by INTEGER REFERENCES result_object (id)",
+    # What the release before would still have sent after a newer result.
+    """UPDATE delivery SET state = 'superseded' WHERE state IN ('queued', 'sending', 'parked')
+    AND EXISTS (
+        SELECT 1 FROM result_object
+        JOIN job ON job.id = result_object.job_id
+        JOIN job AS newer ON newer.study_id = job.study_id AND newer.id > job.id AND newer.state = 'done'
+        WHERE result_object.id = delivery.object_id
+    )""",
+)
+
+
+def upgrade() -> None:
+    """Add the columns, and settle what is replaced already."""
+    for statement in _STATEMENTS:
+        op.execute(statement)
