@@ -1,9 +1,10 @@
 """Training in several processes (torchrun): who this process is, and what it says to the others.
 
-Promises: with one process everything here is a no-op. Batches are drawn alike in every process from the
-same seed and each takes its own rows, so the number of processes changes no draw; gradients are averaged
-over all (DistributedDataParallel), so the loss curve is that of one process with the same batches. What a
-network itself draws (dropout) differs between processes. Refuses a batch that cannot be shared equally.
+Promises: one process by itself needs no torchrun. Batches are drawn alike in every process from the
+same seed and each takes its own rows, so the number of processes changes no batch; gradients are averaged
+over all (DistributedDataParallel), so the loss curve is that of one process. What a network itself draws
+(dropout) comes from another stream and differs between processes. Refuses a batch that cannot be shared
+equally.
 """
 
 from __future__ import annotations
@@ -79,11 +80,9 @@ def own_rows(whole: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def own_randomness(*seed: int) -> Iterator[None]:
-    """What is drawn inside differs between processes and leaves the stream that batches are drawn from."""
-    if world() == 1:
-        yield
-        return
-    with torch.random.fork_rng():
+    """What is drawn inside differs between processes and leaves alone the stream that batches come from."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(hash((*seed, rank())) % 2**63)
         yield
 

@@ -16,6 +16,14 @@ from models.training.parallel import UnequalSharesError, joined, own_randomness,
 from tests.models.generation.small import small_settings
 
 
+def draws() -> tuple[torch.Tensor, torch.Tensor]:
+    """What a network draws in a step, and what the next batch is then drawn from."""
+    torch.manual_seed(0)
+    with own_randomness(1, 2):
+        own = torch.rand(2)
+    return own, torch.rand(2)
+
+
 def main() -> None:
     """See the module."""
     torch.set_num_threads(1)
@@ -26,10 +34,7 @@ def main() -> None:
             own_rows(torch.zeros(3))
         except UnequalSharesError as error:
             (data.parent / f"refused-{rank()}-of-{world()}").write_text(str(error))
-        torch.manual_seed(0)
-        with own_randomness(1):
-            drawn = torch.rand(2)
-        torch.save((drawn, torch.rand(2)), data.parent / f"drawn-{rank()}.pt")
+        torch.save(draws(), data.parent / f"drawn-{rank()}.pt")
         for folder in folders:
             train(records, folder, small_settings(epochs=3, dropout=0.0))
 

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from models.data.busbra import read_busbra  # noqa: E402
 from models.generation.paper import train as training  # noqa: E402
 from models.generation.paper.run import read_run  # noqa: E402
+from tests.models.generation.ranks_worker import draws  # noqa: E402
 from tests.models.generation.small import small_settings  # noqa: E402
 from tests.models.made_sets import make_busbra  # noqa: E402
 
@@ -69,3 +70,4 @@ def test_two_ranks_have_the_loss_curve_of_one_and_go_on_where_one_was_stopped(tm
     (own, shared), (other, same) = (torch.load(tmp_path / f"drawn-{rank}.pt") for rank in (0, 1))
     assert not torch.equal(own, other), "what a network draws differs"
     assert torch.equal(shared, same), "what batches are drawn from does not"
+    assert torch.equal(shared, draws()[1]), "nor does it with the number of processes"
