@@ -60,7 +60,11 @@ def suppress_marks(grey: Grey) -> Grey:
 
     Parameters and result: uint8 (rows, columns); pixels outside the marks are returned as they came.
     """
-    marks = find_marks(grey)
+    return fill_marks(grey, find_marks(grey))
+
+
+def fill_marks(grey: Grey, marks: npt.NDArray[np.bool_]) -> Grey:
+    """Fill the pixels of `marks`, bool (rows, columns), from their surroundings."""
     if not marks.any():
         return grey
     known = (~marks).astype(np.float32)

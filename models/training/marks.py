@@ -30,13 +30,24 @@ _WORDS = (
 )
 
 
-def paint_marks(rows: int, columns: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Opacity of random marks on an empty picture: uint8 (rows, columns), 0 where nothing is drawn."""
+def paint_marks(
+    rows: int,
+    columns: int,
+    random: np.random.Generator,
+    *,
+    callipers: bool = True,
+    text: bool | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Opacity of random marks on an empty picture: uint8 (rows, columns), 0 where nothing is drawn.
+
+    `text`: None leaves it to a coin.
+    """
     canvas = Image.new("L", (columns, rows), 0)
     draw = ImageDraw.Draw(canvas)
-    for _ in range(int(random.integers(1, 5))):
-        _calliper(draw, random.uniform(0, columns), random.uniform(0, rows), random)
-    if random.random() < 0.5:
+    if callipers:
+        for _ in range(int(random.integers(1, 5))):
+            _calliper(draw, random.uniform(0, columns), random.uniform(0, rows), random)
+    if random.random() < 0.5 if text is None else text:
         size = random.uniform(0.03, 0.07) * max(rows, columns)
         font = ImageFont.load_default(size=max(7, size))
         words = " ".join(random.choice(_WORDS, int(random.integers(1, 4))))

@@ -35,8 +35,8 @@ class RunDiffersError(ValueError):
     exit_status = 12
 
 
-def begin_run(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `facts` (settings with seed, data hash, held-out fold) to `folder/run.json`, before all else.
+def begin_run(folder: Path, facts: Mapping[str, Any], name: str = "run.json") -> None:
+    """Write `facts` (settings with seed, data hash, held-out fold) to `folder/name`, before all else.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def begin_run(folder: Path, facts: Mapping[str, Any]) -> None:
         The folder holds a run made from other facts: to resume it would mix the two.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
+    path = folder / name
     content = json.dumps(facts, indent=1, default=str, sort_keys=True)
     if path.exists() and path.read_text(encoding="utf-8") != content:
         raise RunDiffersError(

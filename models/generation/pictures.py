@@ -1,0 +1,43 @@
+"""Grids of pictures and learning curves of a run, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from PIL import Image
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+
+def save_grid(grey: torch.Tensor, path: Path, columns: int) -> None:
+    """Pictures (n, 1, s, s) in 0..1, row by row; the last row is filled up with black."""
+    pictures = (grey[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    rows = -(-len(pictures) // columns)
+    filled = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
+    filled[: len(pictures)] = pictures
+    side = pictures.shape[-1]
+    sheet = filled.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
+    _replace(path, lambda unfinished: Image.fromarray(sheet).save(unfinished, "PNG", optimize=True))
+
+
+def save_curves(history: Sequence[dict[str, float]], path: Path) -> None:
+    """Every figure of the history over the epochs, one panel each."""
+    names = list(dict.fromkeys(name for row in history for name in row if name != "epoch"))
+    figure, panels = pyplot.subplots(1, len(names), figsize=(4 * len(names), 3), layout="constrained", squeeze=False)
+    for panel, name in zip(panels[0], names, strict=True):
+        rows = [row for row in history if name in row]
+        panel.plot([row["epoch"] for row in rows], [row[name] for row in rows], color="black")
+        panel.set(xlabel="epoch", title=name.replace("_", " "))
+    _replace(path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None}))
+    pyplot.close(figure)
+
+
+def _replace(path: Path, write) -> None:  # type: ignore[no-untyped-def]
+    unfinished = path.with_suffix(".partial")
+    write(unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,81 @@
+"""Which frames a training draws, and how often.
+
+Promises: whole patients are set aside for validation; every patient of a class and device weighs the
+same, rare devices and classes more than their share but not as much as common ones; lesion-free tissue
+makes up a fixed share. Draws come from torch's seed alone and are alike in every process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.data.record import Record
+from models.generation.conditions import CLASSES, NO_LESION
+from models.generation.frames import FrameSet
+
+TISSUE_SHARE = 0.15
+_VALIDATION_SHARE = 1 / 12  # of the patients
+_TEMPER = 0.5  # 1: every cell of class and device weighs the same; 0: as many as there are
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Frames as tensors and the probability of each to be drawn.
+
+    grey, mask : uint8 (n, 1, 128, 128); marks : uint8 (n, 1, 16, 16); labels : int64 (n, 4);
+    zoom : float32 (n,); weight : float64 (n,), sums to 1
+    """
+
+    grey: torch.Tensor
+    mask: torch.Tensor
+    marks: torch.Tensor
+    labels: torch.Tensor
+    zoom: torch.Tensor
+    weight: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def draw(self, count: int) -> torch.Tensor:
+        """Indices of `count` frames, with replacement."""
+        return torch.multinomial(self.weight, count, replacement=True)
+
+
+def validation_patients(records: Sequence[Record], seed: int) -> frozenset[str]:
+    """The patients set aside, about one in twelve; at least one."""
+    patients = sorted({record.patient_id for record in records})
+    order = np.random.default_rng([seed, 7]).permutation(len(patients))
+    return frozenset(patients[i] for i in order[: max(1, round(len(patients) * _VALIDATION_SHARE))])
+
+
+def pools(records: Sequence[Record], frames: FrameSet, seed: int) -> tuple[Pool, Pool]:
+    """The frames to train on, and those of the validation patients."""
+    aside = validation_patients(records, seed)
+    held = np.array([records[i].patient_id in aside for i in frames.source])
+    return _pool(records, frames, ~held), _pool(records, frames, held)
+
+
+def _pool(records: Sequence[Record], frames: FrameSet, chosen: npt.NDArray[np.bool_]) -> Pool:
+    keep = np.flatnonzero(chosen)
+    tissue = frames.labels[keep, 0] == CLASSES.index(NO_LESION)
+    cells = [(*frames.labels[i, :2], records[frames.source[i]].patient_id) for i in keep]
+    views = Counter(cells)
+    patients = Counter((lesion, device) for lesion, device, _ in views)
+    weight = np.array([patients[cell[:2]] ** -_TEMPER / views[cell] for cell in cells])
+    for part, share in ((tissue, TISSUE_SHARE), (~tissue, 1 - TISSUE_SHARE)):
+        if part.any():
+            weight[part] *= share / weight[part].sum()
+    return Pool(
+        torch.from_numpy(frames.grey[keep]).unsqueeze(1),
+        torch.from_numpy(frames.mask[keep]).unsqueeze(1),
+        torch.from_numpy(frames.marks[keep]).unsqueeze(1),
+        torch.from_numpy(frames.labels[keep]),
+        torch.from_numpy(frames.zoom[keep]),
+        torch.from_numpy(weight / weight.sum()),
+    )

@@ -1,0 +1,194 @@
+"""A repository of generated images on disk: pictures, masks and one table of rows.
+
+Promises: images stream to disk, whole or not at all; a killed run goes on where it stopped; a shard is a
+range of indices that any machine can draw, and the shards together are the whole, byte for byte; every
+row names all that its image follows from. A folder drawn from another model, seed or request is refused.
+
+Layout: images/NNN/NNNNNN.png and masks/NNN/NNNNNN.png (8-bit grey; masks 0 and 255), table/*.parquet (one
+table in parts of up to 1,000 rows), repository.json (request, solver, seed, model).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.data.record import DataError
+from models.generation.draw import BATCH, Asked, Row, draw_images, draw_row
+from models.generation.flow import Solver
+from models.generation.product import Generator
+from models.training.run import begin_run
+
+PART_ROWS = 1000
+TABLE = "table"
+Grey = npt.NDArray[np.uint8]
+
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("seed", pa.int64()),
+        ("lesion_class", pa.string()),
+        ("device", pa.string()),
+        ("birads", pa.string()),
+        ("histology", pa.string()),
+        ("lesions", pa.int8()),
+        ("zoom", pa.float64()),
+        ("callipers", pa.bool_()),
+        ("text", pa.bool_()),
+        ("steps", pa.int32()),
+        ("guidance", pa.float64()),
+        ("adapter", pa.string()),
+        ("model", pa.string()),
+        ("image", pa.string()),
+        ("mask", pa.string()),
+        ("image_sha256", pa.string()),
+        ("mask_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Indices `first` (inclusive) to `stop` of a repository; both multiples of `PART_ROWS`, or the ends."""
+
+    first: int
+    stop: int
+
+
+def fill(
+    generator: Generator, out: Path, asked: Asked, solver: Solver, seed: int, shard: Shard
+) -> float | None:
+    """Draw a shard into `out`; returns images per second, None if all were there.
+
+    Raises
+    ------
+    RunDiffersError
+        `out` holds a repository of another model, seed or request.
+    """
+    begin_run(
+        out,
+        {"asked": asdict(asked), "solver": asdict(solver), "seed": seed, "model": generator.digest},
+        "repository.json",
+    )
+    begun, drawn = time.monotonic(), 0
+    with _progress() as progress:
+        task = progress.add_task("drawing", total=shard.stop - shard.first, rate="")
+        for first, stop in parts(shard):
+            part = out / TABLE / f"{first:09d}-{stop:09d}.parquet"
+            if part.exists():
+                progress.update(task, advance=stop - first)
+                continue
+            rows = [draw_row(generator, asked, solver, seed, index) for index in range(first, stop)]
+            missing = [row for row in rows if not all(path.exists() for path in _paths(out, row.index))]
+            progress.update(task, advance=len(rows) - len(missing))
+            for chunk in _chunks(missing):
+                for row, picture, mask in zip(chunk, *draw_images(generator, chunk, solver), strict=True):
+                    image_path, mask_path = _paths(out, row.index)
+                    _write_png(mask * np.uint8(255), mask_path)
+                    _write_png(picture, image_path)
+                drawn += len(chunk)
+                rate = drawn / (time.monotonic() - begun)
+                progress.update(task, advance=len(chunk), rate=f"{rate:.2f} images/s")
+            _write_part(out, rows, part)
+    return drawn / (time.monotonic() - begun) if drawn else None
+
+
+def parts(shard: Shard) -> Iterator[tuple[int, int]]:
+    """The ranges of a shard's parts, cut at multiples of `PART_ROWS`."""
+    first = shard.first
+    while first < shard.stop:
+        stop = min((first // PART_ROWS + 1) * PART_ROWS, shard.stop)
+        yield first, stop
+        first = stop
+
+
+def read_rows(out: Path) -> list[Row]:
+    """All rows of a repository's table, by index.
+
+    Raises
+    ------
+    DataError
+        There is no table.
+    """
+    files = sorted((out / TABLE).glob("*.parquet"))
+    if not files:
+        raise DataError(f"{out} holds no table of generated images: busmap generator sample --out {out}")
+    names = [field.name for field in fields(Row)]
+    rows = [Row(**row) for file in files for row in pq.read_table(file, columns=names).to_pylist()]
+    return sorted(rows, key=lambda row: row.index)
+
+
+def redraw(generator: Generator, row: Row, solver: Solver | None = None) -> tuple[Grey, Grey]:
+    """Image and mask, uint8 (s, s), mask 0 or 1, of a row alone.
+
+    Raises
+    ------
+    DataError
+        The row was drawn from another model.
+    """
+    if row.model != generator.digest:
+        raise DataError(
+            f"image {row.index} was drawn from model {row.model[:12]}, not from {generator.digest[:12]}"
+        )
+    own = solver or Solver(steps=row.steps, guidance=row.guidance)
+    pictures, masks = draw_images(generator, [row], own)
+    return pictures[0], masks[0]
+
+
+def _paths(out: Path, index: int) -> tuple[Path, Path]:
+    name = Path(f"{index // PART_ROWS:03d}") / f"{index:06d}.png"
+    return out / "images" / name, out / "masks" / name
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
+
+
+def _write_part(out: Path, rows: Sequence[Row], part: Path) -> None:
+    content: list[dict[str, Any]] = []
+    for row in rows:
+        image, mask = _paths(out, row.index)
+        content.append(
+            {
+                **asdict(row),
+                "image": image.relative_to(out).as_posix(),
+                "mask": mask.relative_to(out).as_posix(),
+                "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
+                "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest(),
+            }
+        )
+    table = pa.Table.from_pylist(content, SCHEMA)
+    _whole(part, lambda unfinished: pq.write_table(table, unfinished))
+
+
+def _write_png(picture: Grey, path: Path) -> None:
+    _whole(path, lambda unfinished: Image.fromarray(picture).save(unfinished, "PNG"))
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.partial")
+    write(unfinished)
+    unfinished.replace(path)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )

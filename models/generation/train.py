@@ -1,0 +1,225 @@
+"""One stage of the generator's training: autoencoder first, then the flow on its latents, into one folder.
+
+Promises: only the folds asked for are read, fold 5 never; a run killed at any moment goes on where its
+last epoch ended when the same command is given again; `OUT/product` alone starts the next stage, on
+another machine too, with a new optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.data.record import DataError, Record, data_hash
+from models.generation.autoencoder import Autoencoder
+from models.generation.conditions import CLASSES, DEVICES, NO_LESION, UNKNOWN
+from models.generation.draw import BATCH, Asked, draw_images, draw_row
+from models.generation.flow import FlowNet, Solver
+from models.generation.frames import LESION_VIEWS, SIDE, TISSUE_VIEWS, prepare
+from models.generation.kid import Embedder, kid
+from models.generation.pictures import save_curves, save_grid
+from models.generation.pool import TISSUE_SHARE, Pool, pools, validation_patients
+from models.generation.prior import Prior, fit_prior
+from models.generation.product import WEIGHTS, Generator, load_generator, save_product
+from models.generation.train_autoencoder import AutoencoderTraining, train_autoencoder, unit
+from models.generation.train_flow import FlowTraining, encode, train_flow
+from models.training.device import best_device, has_bfloat16
+from models.training.loop import Fitted
+from models.training.parallel import joined
+from models.training.run import begin_run
+
+_LEAST_PATIENTS = 20  # of a device, for it to be among those drawn by default
+_SHOWN, _JUDGED = 32, 96  # images of the grid and for KID
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a whole run. `product_every`: epochs of the flow between two products."""
+
+    seed: int = 1
+    autoencoder: AutoencoderTraining = AutoencoderTraining()
+    flow: FlowTraining = FlowTraining()
+    product_every: int = 10
+
+
+def chosen_records(
+    records: Sequence[Record], folds: Sequence[int], excluded_device: str | None
+) -> list[Record]:
+    """The records a generator may learn from.
+
+    Raises
+    ------
+    DataError
+        No image is left.
+    """
+    chosen = [r for r in records if r.fold in folds and not (excluded_device and excluded_device in r.device)]
+    if not chosen:
+        raise DataError(f"no image of folds {folds} is left to learn from: give other --folds")
+    return chosen
+
+
+def train(
+    records: Sequence[Record],
+    out: Path,
+    facts: Mapping[str, Any],
+    settings: Settings,
+    *,
+    minutes: float | None = None,
+    start: Path | None = None,
+) -> None:
+    """Train on `records` into `out`.
+
+    Parameters
+    ----------
+    facts : what run.json says besides settings and data
+    minutes : stop after the epoch of the flow in which this time is over
+    start : product of an earlier stage to go on from; read only where the run has no checkpoint yet
+    """
+    device = best_device()
+    low = has_bfloat16(device)
+    facts = {
+        **facts,
+        "seed": settings.seed,
+        "data_hash": data_hash(records),
+        "images": len(records),
+        "patients": len({record.patient_id for record in records}),
+        "validation_patients": sorted(validation_patients(records, settings.seed)),
+        "devices": _patients_by_device(records),
+    }
+    begin_run(
+        out,
+        {
+            "settings": asdict(settings),
+            "side": SIDE,
+            "views": [LESION_VIEWS, TISSUE_VIEWS],
+            "tissue_share": TISSUE_SHARE,
+            **facts,
+        },
+    )
+    with joined(device):
+        frames = prepare(records, out, settings.seed)
+        training, validation = pools(records, frames, settings.seed)
+        flow, before = None, ()
+        if start is None:
+            first = replace(settings.autoencoder, low_precision=low)
+            autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
+        else:
+            earlier = load_generator(start, device)
+            autoencoder, flow, before = earlier.autoencoder, earlier.flow, _history(start)
+        stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
+        latents = [
+            encode(autoencoder, pool, out / f"latents-{name}.npz", device)
+            for name, pool in (("training", training), ("validation", validation))
+        ]
+        fitted = train_flow(
+            (training, latents[0]),
+            (validation, latents[1]),
+            out / "flow",
+            replace(settings.flow, low_precision=low),
+            device,
+            network=flow.requires_grad_(True) if flow else None,
+            before=before,
+            minutes=minutes,
+            after_epoch=stage.after_epoch,
+        )
+        stage.keep(fitted)
+
+
+def _patients_by_device(records: Sequence[Record]) -> dict[str, int]:
+    patients = defaultdict(set)
+    for record in records:
+        patients[record.device if record.device in DEVICES else UNKNOWN].add(record.patient_id)
+    return {device: len(own) for device, own in sorted(patients.items())}
+
+
+def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The devices a generator saw of at least 20 patients, else all it saw."""
+    devices: Mapping[str, int] = facts["devices"]
+    usual = tuple(name for name, n in devices.items() if n >= _LEAST_PATIENTS and name != UNKNOWN)
+    return usual or tuple(devices)
+
+
+def _history(product: Path) -> tuple[dict[str, float], ...]:
+    return tuple(json.loads((product / "history.json").read_text(encoding="utf-8")))
+
+
+def _prior(pool: Pool, seed: int) -> Prior:
+    visible = (pool.mask > 0).flatten(1).any(1)
+    lesion = (pool.labels[:, 0] != CLASSES.index(NO_LESION)) & visible
+    zoom = pool.zoom[~lesion].numpy()
+    tissue = (float(zoom.min()), float(zoom.max())) if len(zoom) else (0.42, 0.8)
+    masks, labels = pool.mask[lesion, 0].numpy(), pool.labels[lesion].numpy()
+    return fit_prior(masks, labels, pool.zoom[lesion].numpy(), tissue, seed)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What turns an epoch of the flow into a product with grid and curves."""
+
+    out: Path
+    autoencoder: Autoencoder
+    prior: Prior
+    facts: Mapping[str, Any]
+    settings: Settings
+    validation: Pool
+    device: torch.device
+
+    def after_epoch(self, fitted: Fitted) -> None:
+        if len(fitted.history) % self.settings.product_every == 0:
+            self.keep(fitted)
+
+    def keep(self, fitted: Fitted) -> None:
+        """Write OUT/product: weights, history, curves, grid, run.json; append KID to kid.json."""
+        product = self.out / "product"
+        epochs = int(fitted.history[-1]["epoch"])
+        images = epochs * self.settings.flow.steps_per_epoch * self.settings.flow.loop.batch_size
+        facts = {**self.facts, "epochs": epochs, "images_seen": images}
+        assert isinstance(fitted.network, FlowNet)
+        save_product(
+            product,
+            (self.autoencoder, self.settings.autoencoder.network),
+            (fitted.network, self.settings.flow.network),
+            self.prior,
+            facts,
+        )
+        (product / "history.json").write_text(json.dumps(fitted.history, indent=1) + "\n", encoding="utf-8")
+        save_curves(fitted.history, product / "curves.png")
+        shutil.copyfile(self.out / "run.json", product / "run.json")
+        for name in ("grid.png", "curves.png"):
+            own = self.out / "autoencoder" / name
+            if own.exists():
+                shutil.copyfile(own, product / f"autoencoder-{name}")
+        self._look(product, epochs)
+
+    def _look(self, product: Path, epochs: int) -> None:
+        generator = load_generator(product, self.device)
+        pictures = seen_images(generator, max(_SHOWN, _JUDGED), self.settings.seed)
+        save_grid(pictures[:_SHOWN], product / "grid.png", columns=8)
+        embed = Embedder(self.device)
+        index = torch.linspace(0, len(self.validation) - 1, min(256, len(self.validation))).long()
+        real = embed(unit(self.validation.grey[index]).to(self.device))
+        value = kid(real, embed(pictures.to(self.device)))
+        kept = self.out / "product" / "kid.json"
+        rows = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        rows = [row for row in rows if row["epoch"] != epochs] + [{"epoch": epochs, "kid": value}]
+        kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def seen_images(generator: Generator, count: int, seed: int) -> torch.Tensor:
+    """Images drawn for looking at, float (count, 1, s, s) in 0..1, without marks; chosen by the seed."""
+    asked = Asked(devices=usual_devices(generator.facts), callipers_share=0, text_share=0)
+    solver = Solver()
+    rows = [draw_row(generator, asked, solver, seed, index) for index in range(count)]
+    parts = [draw_images(generator, rows[i : i + BATCH], solver)[0] for i in range(0, count, BATCH)]
+    return torch.from_numpy(np.concatenate(parts)).float().unsqueeze(1) / 255
+
+
+__all__ = ["WEIGHTS", "Settings", "chosen_records", "seen_images", "train", "usual_devices"]
