@@ -54,6 +54,57 @@ def train(
         typer.echo(f"Product: {out / 'product'}")
 
 
+@app.command()
+def sample(
+    model: Annotated[Path, typer.Option(help="Folder of a generator: the product of a training stage.")],
+    out: Annotated[Path, typer.Option(help="Folder of the repository; one that is there is gone on with.")],
+    count: Annotated[int, typer.Option(min=1, help="Images of the whole repository.")] = 1000,
+    shard: Annotated[
+        str, typer.Option(help="I/N: draw the I-th of N shares only, so that machines can share the work.")
+    ] = "1/1",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the repository.")] = 1,
+    devices: Annotated[
+        str | None, typer.Option(help="Devices, with commas (default: those seen of at least 20 patients).")
+    ] = None,
+    no_lesion: Annotated[float, typer.Option(min=0, max=1, help="Share without a lesion.")] = 0.1,
+    malignant: Annotated[float, typer.Option(min=0, max=1, help="Share of malignant among lesions.")] = 0.5,
+    two_lesions: Annotated[float, typer.Option(min=0, max=1, help="Share with two among lesions.")] = 0.05,
+    callipers: Annotated[float, typer.Option(min=0, max=1, help="Share with painted callipers.")] = 0.25,
+    text: Annotated[float, typer.Option(min=0, max=1, help="Share with painted text.")] = 0.25,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 12,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance in the usual scale; 1 is none.")] = 1.5,
+) -> None:
+    """Draw labelled images, masks and their table into OUT."""
+    part, whole = shard_numbers(shard)
+    with _border():
+        drawing = import_module("models.generation.draw")
+        repository = import_module("models.generation.repository")
+        product = import_module("models.generation.product")
+        device = import_module("models.training.device").best_device()
+        generator = product.load_generator(model, device)
+        names = devices.split(",") if devices else drawing.usual_devices(generator.facts)
+        asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
+        solver = import_module("models.generation.flow").Solver(steps, guidance)
+        own = repository.shard_of(count, part, whole)
+        rate = repository.fill(generator, out, asked, solver, seed, own)
+        speed = f", {rate:.2f} images/s" if rate else ", all there before"
+        typer.echo(f"Drawn: {out}, images {own.first} to {own.stop - 1}{speed}")
+
+
+def shard_numbers(shard: str) -> tuple[int, int]:
+    """Number, from 1, and count of shards in "I/N".
+
+    Raises
+    ------
+    typer.BadParameter
+        It is not of that form, or I is not from 1 to N.
+    """
+    part, _, whole = shard.partition("/")
+    if part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole):
+        return int(part), int(whole)
+    raise typer.BadParameter(f"{shard!r} is no share: 2/8 is the second of eight")
+
+
 def fold_numbers(folds: str) -> tuple[int, ...]:
     """The folds that a list names.
 

@@ -7,20 +7,22 @@ in whatever company it is drawn (networks always see batches of the same size).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.generation.autoencoder import SCALE, noise_sides
-from models.generation.conditions import NO_LESION, Condition
+from models.generation.conditions import NO_LESION, UNKNOWN, Condition
 from models.generation.flow import Request, Solver, solve
 from models.generation.prior import Drawn, Prior
 from models.generation.product import Generator
 from models.training.marks import paint_marks
 
+LEAST_PATIENTS = 20  # of a device, for it to be drawn unless asked for by name
 BATCH = 8  # images the networks see at once, always
 Grey = npt.NDArray[np.uint8]
 _CONDITIONS, _OUTLINE, _MARKS = 0, 1, 2  # streams of an image's seed
@@ -57,6 +59,13 @@ class Row:
     guidance: float
     adapter: str
     model: str
+
+
+def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The devices of which a generator saw at least 20 patients, else all that it saw."""
+    patients: Mapping[str, int] = facts["devices"]
+    usual = tuple(name for name, n in patients.items() if n >= LEAST_PATIENTS and name != UNKNOWN)
+    return usual or tuple(patients)
 
 
 def image_seed(base: int, index: int) -> int:
@@ -151,6 +160,7 @@ def _noise(seed: int, side: int, channels: int) -> list[torch.Tensor]:
 def _with_marks(picture: Grey, row: Row) -> Grey:
     if not (row.callipers or row.text):
         return picture
+    rows, columns = picture.shape
     random = np.random.default_rng([_MARKS, row.seed])
-    painted = paint_marks(*picture.shape, random, callipers=row.callipers, text=row.text)
+    painted = paint_marks(rows, columns, random, callipers=row.callipers, text=row.text)
     return np.maximum(picture, painted)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +162,7 @@ def solve(network: FlowNet, noise: torch.Tensor, request: Request, solver: Solve
 
     latent = noise
     grid = torch.linspace(1, 0, solver.steps + 1).tolist()
-    for now, then in zip(grid[:-1], grid[1:], strict=True):
+    for now, then in pairwise(grid):
         slope = velocity(latent, now)
         moved = latent + (then - now) * slope
         if solver.heun and then > 0:

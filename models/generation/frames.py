@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,24 +53,24 @@ class FrameSet:
 def prepare(records: Sequence[Record], cache: Path, seed: int) -> FrameSet:
     """All frames of `records`; kept under `cache` for the next run on the same data."""
 
-    def make() -> dict[str, npt.NDArray[np.uint8]]:
+    def make() -> dict[str, npt.NDArray[Any]]:
         parts = [_frames_of(record, np.random.default_rng([seed, i])) for i, record in enumerate(records)]
         source = [np.full(len(part["grey"]), i) for i, part in enumerate(parts)]
         joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return {**joined, "source": np.concatenate(source)}
 
     path = cache / f"frames-{SIDE}-{seed}-{data_hash(records)[:12]}.npz"
-    return FrameSet(**cached(path, make))  # type: ignore[arg-type]
+    return FrameSet(**cached(path, make))
 
 
-def _frames_of(record: Record, random: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
+def _frames_of(record: Record, random: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
     grey, mask = record.grey(), record.mask()
     marks = find_marks(grey)
     text = find_text(fill_marks(grey, marks))
     clean, marks = fill_marks(fill_marks(grey, marks), text), marks | text
     boxes = [(lesion_box(mask, random), True) for _ in range(LESION_VIEWS)]
     boxes += [(box, False) for box in tissue_boxes(mask, TISSUE_VIEWS, random)]
-    rows = []
+    rows: list[dict[str, npt.NDArray[Any]]] = []
     for (left, top, side), lesion in boxes:
         area = (left, top, left + side, top + side)
         condition = condition_of(record) if lesion else tissue_condition(record.device)
@@ -79,7 +80,7 @@ def _frames_of(record: Record, random: np.random.Generator) -> dict[str, npt.NDA
                 "mask": (_cut(mask * np.uint8(255), area, SIDE) > 127).astype(np.uint8),
                 "marks": _cut(marks * np.uint8(255), area, MARKS_SIDE),
                 "labels": np.array(condition.indices(), np.int64),
-                "zoom": np.float32(side / min(grey.shape)),
+                "zoom": np.array(side / min(grey.shape), np.float32),
             }
         )
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -134,4 +135,3 @@ def tissue_boxes(mask: npt.NDArray[np.bool_], count: int, random: np.random.Gene
 def _cut(picture: npt.NDArray[np.uint8], area: tuple[int, int, int, int], side: int) -> npt.NDArray[np.uint8]:
     cut = Image.fromarray(picture).crop(area)  # outside the picture: 0
     return np.asarray(cut.resize((side, side), Image.Resampling.BILINEAR), np.uint8)
-

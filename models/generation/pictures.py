@@ -21,19 +21,25 @@ def save_grid(grey: torch.Tensor, path: Path, columns: int) -> None:
     filled = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
     filled[: len(pictures)] = pictures
     side = pictures.shape[-1]
-    sheet = filled.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
+    sheet = (
+        filled.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
+    )
     _replace(path, lambda unfinished: Image.fromarray(sheet).save(unfinished, "PNG", optimize=True))
 
 
 def save_curves(history: Sequence[dict[str, float]], path: Path) -> None:
     """Every figure of the history over the epochs, one panel each."""
     names = list(dict.fromkeys(name for row in history for name in row if name != "epoch"))
-    figure, panels = pyplot.subplots(1, len(names), figsize=(4 * len(names), 3), layout="constrained", squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(names), figsize=(4 * len(names), 3), layout="constrained", squeeze=False
+    )
     for panel, name in zip(panels[0], names, strict=True):
         rows = [row for row in history if name in row]
         panel.plot([row["epoch"] for row in rows], [row[name] for row in rows], color="black")
         panel.set(xlabel="epoch", title=name.replace("_", " "))
-    _replace(path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None}))
+    _replace(
+        path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
+    )
     pyplot.close(figure)
 
 

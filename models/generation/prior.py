@@ -72,7 +72,7 @@ class Prior:
     side: int
 
     def draw(self, lesion_class: str, lesions: int, random: np.random.Generator) -> Drawn:
-        """Draw a frame of `lesions` lesions of a class; fewer where no place is left (see `Drawn.lesions`)."""
+        """Draw a frame of `lesions` lesions of a class; fewer where no place is left."""
         prior = self.classes[lesion_class]
         part = int(random.choice(len(prior.weight), p=prior.weight))
         mask, zoom = self._lesion(prior, part, random)
@@ -107,7 +107,8 @@ class Prior:
             _, _, size, _, *scores = prior.centre + prior.spread * normal
             shape = self.basis_mean + np.asarray(scores) @ self.basis
             radii = np.exp(size + shape) * random.uniform(0.4, 0.8)
-            further = rasterise(*random.uniform(0, self.side, 2), radii, self.side)
+            x, y = random.uniform(0, self.side, 2)
+            further = rasterise(x, y, radii, self.side)
             if further.sum() >= _SMALLEST_PX and not (near & further).any():
                 return further
         return None
@@ -141,7 +142,9 @@ def rasterise(x: float, y: float, radii: Array, side: int) -> Mask:
     """The outline as mask (side, side), moved and if need be shrunk to lie within the frame."""
     angles = np.arange(4 * len(radii)) * 2 * np.pi / (4 * len(radii))
     periodic = np.append(radii, radii[0])
-    smooth = np.interp(angles, np.append(np.arange(len(radii)), len(radii)) * 2 * np.pi / len(radii), periodic)
+    smooth = np.interp(
+        angles, np.append(np.arange(len(radii)), len(radii)) * 2 * np.pi / len(radii), periodic
+    )
     outline = np.stack([smooth * np.cos(angles), smooth * np.sin(angles)], axis=1)
     room = side - 2 * _MARGIN_PX
     outline *= min(1.0, float(room / np.ptp(outline, axis=0).max()))

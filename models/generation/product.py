@@ -1,4 +1,4 @@
-"""What a training stage leaves: one safetensors file in half precision that draws images and resumes training.
+"""What a training stage leaves: one safetensors file in half precision, to draw from and to train on.
 
 Promises: written whole or not at all; its SHA-256 names the model; everything needed to build the
 networks again stands in its header. Loaded weights are single precision again.

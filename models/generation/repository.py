@@ -60,10 +60,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """Indices `first` (inclusive) to `stop` of a repository; both multiples of `PART_ROWS`, or the ends."""
+    """Indices `first` (inclusive) to `stop` (exclusive) of a repository."""
 
     first: int
     stop: int
+
+
+def shard_of(count: int, part: int, whole: int) -> Shard:
+    """The `part`-th, from 1, of `whole` shards of a repository of `count` images; may be empty."""
+    return Shard(count * (part - 1) // whole, count * part // whole)
 
 
 def fill(

@@ -21,14 +21,14 @@ import torch
 from models.data.record import DataError, Record, data_hash
 from models.generation.autoencoder import Autoencoder
 from models.generation.conditions import CLASSES, DEVICES, NO_LESION, UNKNOWN
-from models.generation.draw import BATCH, Asked, draw_images, draw_row
+from models.generation.draw import BATCH, Asked, draw_images, draw_row, usual_devices
 from models.generation.flow import FlowNet, Solver
 from models.generation.frames import LESION_VIEWS, SIDE, TISSUE_VIEWS, prepare
 from models.generation.kid import Embedder, kid
 from models.generation.pictures import save_curves, save_grid
 from models.generation.pool import TISSUE_SHARE, Pool, pools, validation_patients
 from models.generation.prior import Prior, fit_prior
-from models.generation.product import WEIGHTS, Generator, load_generator, save_product
+from models.generation.product import Generator, load_generator, save_product
 from models.generation.train_autoencoder import AutoencoderTraining, train_autoencoder, unit
 from models.generation.train_flow import FlowTraining, encode, train_flow
 from models.training.device import best_device, has_bfloat16
@@ -36,18 +36,25 @@ from models.training.loop import Fitted
 from models.training.parallel import joined
 from models.training.run import begin_run
 
-_LEAST_PATIENTS = 20  # of a device, for it to be among those drawn by default
-_SHOWN, _JUDGED = 32, 96  # images of the grid and for KID
+
+
+_AUTOENCODER, _FLOW = AutoencoderTraining(), FlowTraining()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a whole run. `product_every`: epochs of the flow between two products."""
+    """Settings of a whole run.
+
+    product_every : epochs of the flow between two products
+    shown, judged : images drawn for the grid and for KID of a product
+    """
 
     seed: int = 1
-    autoencoder: AutoencoderTraining = AutoencoderTraining()
-    flow: FlowTraining = FlowTraining()
+    autoencoder: AutoencoderTraining = _AUTOENCODER
+    flow: FlowTraining = _FLOW
     product_every: int = 10
+    shown: int = 32
+    judged: int = 96
 
 
 def chosen_records(
@@ -107,7 +114,8 @@ def train(
     with joined(device):
         frames = prepare(records, out, settings.seed)
         training, validation = pools(records, frames, settings.seed)
-        flow, before = None, ()
+        flow: FlowNet | None = None
+        before: tuple[dict[str, float], ...] = ()
         if start is None:
             first = replace(settings.autoencoder, low_precision=low)
             autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
@@ -138,13 +146,6 @@ def _patients_by_device(records: Sequence[Record]) -> dict[str, int]:
     for record in records:
         patients[record.device if record.device in DEVICES else UNKNOWN].add(record.patient_id)
     return {device: len(own) for device, own in sorted(patients.items())}
-
-
-def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """The devices a generator saw of at least 20 patients, else all it saw."""
-    devices: Mapping[str, int] = facts["devices"]
-    usual = tuple(name for name, n in devices.items() if n >= _LEAST_PATIENTS and name != UNKNOWN)
-    return usual or tuple(devices)
 
 
 def _history(product: Path) -> tuple[dict[str, float], ...]:
@@ -201,8 +202,8 @@ class _Stage:
 
     def _look(self, product: Path, epochs: int) -> None:
         generator = load_generator(product, self.device)
-        pictures = seen_images(generator, max(_SHOWN, _JUDGED), self.settings.seed)
-        save_grid(pictures[:_SHOWN], product / "grid.png", columns=8)
+        pictures = seen_images(generator, max(self.settings.shown, self.settings.judged), self.settings.seed)
+        save_grid(pictures[: self.settings.shown], product / "grid.png", columns=8)
         embed = Embedder(self.device)
         index = torch.linspace(0, len(self.validation) - 1, min(256, len(self.validation))).long()
         real = embed(unit(self.validation.grey[index]).to(self.device))
@@ -220,6 +221,3 @@ def seen_images(generator: Generator, count: int, seed: int) -> torch.Tensor:
     rows = [draw_row(generator, asked, solver, seed, index) for index in range(count)]
     parts = [draw_images(generator, rows[i : i + BATCH], solver)[0] for i in range(0, count, BATCH)]
     return torch.from_numpy(np.concatenate(parts)).float().unsqueeze(1) / 255
-
-
-__all__ = ["WEIGHTS", "Settings", "chosen_records", "seen_images", "train", "usual_devices"]

@@ -29,25 +29,30 @@ _SHOWN = 24  # validation frames in the grid
 _JUDGED = 256  # validation frames for KID
 
 
+_LOOP = LoopSettings(
+    epochs=16,
+    batch_size=16,
+    learning_rate=8e-4,
+    weight_decay=0.0,
+    ema_decay=0.995,
+    warmup_share=0.05,
+    seed=1,
+    schedule="one-cycle",
+)
+_NETWORK = AutoencoderSettings()
+_TEXTURE = TextureWeights()
+
+
 @dataclass(frozen=True)
 class AutoencoderTraining:
     """Settings of a run."""
 
-    loop: LoopSettings = LoopSettings(
-        epochs=16,
-        batch_size=16,
-        learning_rate=8e-4,
-        weight_decay=0.0,
-        ema_decay=0.995,
-        warmup_share=0.05,
-        seed=1,
-        schedule="one-cycle",
-    )
+    loop: LoopSettings = _LOOP
     steps_per_epoch: int = 80
     cut_side: int = 64
     whole_share: float = 0.15  # of the epochs, the last ones
-    network: AutoencoderSettings = AutoencoderSettings()
-    texture: TextureWeights = TextureWeights()
+    network: AutoencoderSettings = _NETWORK
+    texture: TextureWeights = _TEXTURE
     critic: float = 0.1
     divergence: float = 1e-3
     low_precision: bool = False
@@ -129,7 +134,9 @@ def _draw(pool: Pool, count: int, side: int, settings: AutoencoderTraining) -> B
     corners = (torch.randint((SIDE - side) // SCALE + 1, (count, 2)) * SCALE).tolist()
     latent = torch.randn(count, settings.network.latent_channels, side // SCALE, side // SCALE)
     pictures = [
-        torch.stack([pool_part[i][:, y : y + side, x : x + side] for i, (y, x) in zip(index, corners, strict=True)])
+        torch.stack(
+            [pool_part[i][:, y : y + side, x : x + side] for i, (y, x) in zip(index, corners, strict=True)]
+        )
         for pool_part in (pool.grey, pool.mask)
     ]
     grey, mask = flipped(unit(pictures[0]), flip), flipped(pictures[1].float(), flip)

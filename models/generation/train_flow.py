@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -26,22 +27,26 @@ from models.training.run import cached
 _JUDGED = 192  # validation frames whose loss is watched
 
 
+_LOOP = LoopSettings(
+    epochs=4000,  # more than a stage reaches: it ends by time
+    batch_size=32,
+    learning_rate=4e-4,
+    weight_decay=0.01,
+    ema_decay=0.999,
+    warmup_share=0.0005,
+    seed=1,
+    schedule="constant",
+)
+_NETWORK = FlowSettings()
+
+
 @dataclass(frozen=True)
 class FlowTraining:
     """Settings of a run. `everything`, `one`, `marks`: see `flow.drop_out`."""
 
-    loop: LoopSettings = LoopSettings(
-        epochs=4000,
-        batch_size=32,
-        learning_rate=4e-4,
-        weight_decay=0.01,
-        ema_decay=0.999,
-        warmup_share=0.0005,
-        seed=1,
-        schedule="constant",
-    )
+    loop: LoopSettings = _LOOP
     steps_per_epoch: int = 25
-    network: FlowSettings = FlowSettings()
+    network: FlowSettings = _NETWORK
     everything: float = 0.1
     one: float = 0.1
     marks: float = 0.3
@@ -59,7 +64,7 @@ class Latents:
 def encode(autoencoder: Autoencoder, pool: Pool, cache: Path, device: torch.device) -> Latents:
     """All frames of a pool through the encoder, to unit variance; kept at `cache`."""
 
-    def make() -> dict[str, np.ndarray]:
+    def make() -> dict[str, npt.NDArray[np.float16]]:
         parts = []
         for index in torch.arange(len(pool)).split(64):
             grey, mask = unit(pool.grey[index]).to(device), pool.mask[index].float().to(device)
@@ -153,5 +158,7 @@ def _judged(pool: Pool, latents: Latents, seed: int) -> list[Batch]:
         noise = torch.randn(latent.shape, generator=generator)
         times = (torch.arange(len(index)) + 0.5) / len(index)
         request = request_of(pool, index, torch.zeros(len(index), dtype=torch.bool))
-        batches.append((latent, noise, times[torch.randperm(len(index), generator=generator)], *request.parts()))
+        batches.append(
+            (latent, noise, times[torch.randperm(len(index), generator=generator)], *request.parts())
+        )
     return batches

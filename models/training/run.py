@@ -15,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def cached(
-    path: Path, make: Callable[[], Mapping[str, npt.NDArray[np.uint8]]]
-) -> Mapping[str, npt.NDArray[np.uint8]]:
+def cached(path: Path, make: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> Mapping[str, npt.NDArray[Any]]:
     """The arrays of `path`, made and kept there at the first call."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
