@@ -96,7 +96,7 @@ class Decoder(nn.Module):
         )
         self.speckled = nn.ModuleList([_Speckled(coarse), _Speckled(middle), _Speckled(fine)])
         self.plain = nn.ModuleList([_Residual(coarse), _Residual(middle), _Residual(fine)])
-        self.expand = nn.Conv2d(fine, 4 * settings.full_width, 3, padding=1)
+        self.expand = nn.Conv2d(fine, settings.full_width, 3, padding=1)
         self.amount = nn.Parameter(torch.full((1, settings.full_width, 1, 1), 0.1))
         self.mixed = nn.Conv2d(settings.full_width + 1, settings.full_width, 3, padding=1)
         self.last = nn.Conv2d(settings.full_width, 1, 3, padding=1)
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
                 features = F.interpolate(features, scale_factor=2.0)
             pooled = F.avg_pool2d(mask, SCALE >> level)
             features = plain(speckled(inputs(torch.cat([features, pooled], dim=1)), noise[level]))
-        full = F.silu(F.pixel_shuffle(self.expand(F.silu(features)), 2))
+        full = F.silu(self.expand(F.interpolate(F.silu(features), scale_factor=2.0)))
         full = F.silu(self.mixed(torch.cat([full + self.amount * noise[-1], mask], dim=1)))
         return self.last(full) * _SPREAD + _CENTRE
 

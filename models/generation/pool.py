@@ -20,7 +20,7 @@ from models.generation.conditions import CLASSES, NO_LESION
 from models.generation.frames import FrameSet
 
 TISSUE_SHARE = 0.15
-_VALIDATION_SHARE = 1 / 12  # of the patients
+_VALIDATION_SHARE = 1 / 5  # of the patients (docs/protocol-generator.md)
 _TEMPER = 0.5  # 1: every cell of class and device weighs the same; 0: as many as there are
 
 
@@ -48,7 +48,7 @@ class Pool:
 
 
 def validation_patients(records: Sequence[Record], seed: int) -> frozenset[str]:
-    """The patients set aside, about one in twelve; at least one."""
+    """The patients set aside, one in five; at least one."""
     patients = sorted({record.patient_id for record in records})
     order = np.random.default_rng([seed, 7]).permutation(len(patients))
     return frozenset(patients[i] for i in order[: max(1, round(len(patients) * _VALIDATION_SHARE))])

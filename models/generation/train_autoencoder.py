@@ -30,7 +30,7 @@ _JUDGED = 256  # validation frames for KID
 
 
 _LOOP = LoopSettings(
-    epochs=16,
+    epochs=12,
     batch_size=16,
     learning_rate=8e-4,
     weight_decay=0.0,
