@@ -36,8 +36,6 @@ from models.training.loop import Fitted
 from models.training.parallel import joined
 from models.training.run import begin_run
 
-
-
 _AUTOENCODER, _FLOW = AutoencoderTraining(), FlowTraining()
 
 

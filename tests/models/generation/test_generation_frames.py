@@ -46,8 +46,8 @@ def test_a_lesion_frame_holds_the_lesion_and_a_tissue_frame_none_of_it(rows, col
     assert x + width <= left + side
     assert y + height <= top + side
     for left, top, side in tissue_boxes(mask, 2, random):
-        assert 0 <= left
-        assert 0 <= top
+        assert left >= 0
+        assert top >= 0
         assert left + side <= columns
         assert top + side <= rows
         assert not mask[top : top + side, left : left + side].any()

@@ -31,10 +31,7 @@ COUNT = 20
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*.png"))
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +169,17 @@ def test_marks_change_pixels_only_where_they_are_asked_for(generator):
 
 
 def test_the_verb_draws_and_says_how_fast(stage, tmp_path):
-    arguments = ["sample", "--model", stage / "product", "--out", tmp_path / "drawn", "--count", 5, "--steps", 1]
+    arguments = [
+        "sample",
+        "--model",
+        stage / "product",
+        "--out",
+        tmp_path / "drawn",
+        "--count",
+        5,
+        "--steps",
+        1,
+    ]
     result = CliRunner().invoke(app, [*map(str, arguments), "--shard", "2/2"])
     assert result.exit_code == 0, result.output
     assert "images 2 to 4" in result.output

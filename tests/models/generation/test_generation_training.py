@@ -1,4 +1,4 @@
-"""The shipping generator's training: it learns, is killed and goes on, and its product starts the next stage."""
+"""The shipping generator's training: it learns, goes on after a kill, and its product starts the next stage."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from models.data.record import DataError  # noqa: E402
 from models.generation.autoencoder import draw_noise  # noqa: E402
 from models.generation.flow import FlowNet, Request, drop_out, joined  # noqa: E402
 from models.generation.product import WEIGHTS, load_generator  # noqa: E402
+from models.generation.texture import Features, TextureWeights, texture_loss  # noqa: E402
 from models.generation.train_autoencoder import AutoencoderTraining, Players  # noqa: E402
 from models.generation.train_flow import flow_loss  # noqa: E402
-from models.generation.texture import Features, TextureWeights, texture_loss  # noqa: E402
 from models.training.run import RunDiffersError  # noqa: E402
 from tests.models.generation.small_stage import AUTOENCODER, FLOW, run_stage  # noqa: E402
 
@@ -49,7 +49,11 @@ def request(count: int, side: int = 32) -> Request:
     mask[:, :, 8:24, 8:24] = 1
     labels = torch.tensor([[2, 1, 3, 2]]).repeat(count, 1)
     return Request(
-        mask, torch.zeros(count, 1, side // 8, side // 8), labels, torch.full((count,), 0.8), torch.ones(count, 3)
+        mask,
+        torch.zeros(count, 1, side // 8, side // 8),
+        labels,
+        torch.full((count,), 0.8),
+        torch.ones(count, 3),
     )
 
 
@@ -99,7 +103,9 @@ def test_the_decoder_draws_texture_from_its_noise(generator):
     mask = request(2, 128).mask
     latent = torch.zeros(2, 4, 16, 16)
     one, two = (
-        generator.autoencoder.decoder(latent, mask, draw_noise(2, 128, CPU, torch.Generator().manual_seed(seed)))
+        generator.autoencoder.decoder(
+            latent, mask, draw_noise(2, 128, CPU, torch.Generator().manual_seed(seed))
+        )
         for seed in (1, 2)
     )
     again = generator.autoencoder.decoder(
@@ -125,7 +131,9 @@ def test_unknown_no_lesion_and_mask_each_change_what_the_flow_does():
         without = network(latent, times, replace(asked, known=known))
         assert not torch.allclose(without, base)
         empty = replace(asked, mask=torch.zeros_like(asked.mask))
-        assert not torch.allclose(network(latent, times, empty), without), "an empty mask is not an unknown one"
+        assert not torch.allclose(network(latent, times, empty), without), (
+            "an empty mask is not an unknown one"
+        )
         both = joined([asked, asked.unknown()])
         pair = network(latent.repeat(2, 1, 1, 1), times.repeat(2), both)
         free = network(latent, times, asked.unknown())
