@@ -1,4 +1,4 @@
-"""The shipping generator's training: it learns, goes on after a kill, and its product starts the next stage."""
+"""Training the shipping generator: it learns, goes on after a kill, and its product starts the next stage."""
 
 from __future__ import annotations
 
