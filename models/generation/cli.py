@@ -40,6 +40,9 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="Product of an earlier stage to go on from, on any machine.")
     ] = None,
+    decoder_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs for which the decoder of --start learns on, its encoder held.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
 ) -> None:
     """Train autoencoder and flow into OUT; what they are worth so far lies in OUT/product."""
@@ -50,7 +53,9 @@ def train(
         typer.echo(f"BUS-BRA, folds {folds}: {len(records)} images")
         facts = {"folds": list(numbers), "excluded_device": exclude_device}
         settings = module.Settings(seed=seed)
-        module.train(records, out, facts, settings, minutes=minutes, start=start)
+        module.train(
+            records, out, facts, settings, minutes=minutes, start=start, decoder_epochs=decoder_epochs
+        )
         typer.echo(f"Product: {out / 'product'}")
 
 

@@ -34,7 +34,7 @@ from models.generation.train_flow import FlowTraining, encode, train_flow
 from models.training.device import best_device, has_bfloat16
 from models.training.loop import Fitted
 from models.training.parallel import joined
-from models.training.run import begin_run
+from models.training.run import RunDiffersError, begin_run
 
 _AUTOENCODER, _FLOW = AutoencoderTraining(), FlowTraining()
 
@@ -79,6 +79,7 @@ def train(
     *,
     minutes: float | None = None,
     start: Path | None = None,
+    decoder_epochs: int = 0,
 ) -> None:
     """Train on `records` into `out`.
 
@@ -86,7 +87,13 @@ def train(
     ----------
     facts : what run.json says besides settings and data
     minutes : stop after the epoch of the flow in which this time is over
-    start : product of an earlier stage to go on from; read only where the run has no checkpoint yet
+    start : product of an earlier stage on the same images to go on from
+    decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
+
+    Raises
+    ------
+    RunDiffersError
+        `out` holds another run, or `start` was trained on other images or with another seed.
     """
     device = best_device()
     low = has_bfloat16(device)
@@ -118,8 +125,14 @@ def train(
             first = replace(settings.autoencoder, low_precision=low)
             autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
         else:
-            earlier = load_generator(start, device)
+            earlier = _earlier(start, facts, device)
             autoencoder, flow, before = earlier.autoencoder, earlier.flow, _history(start)
+            if decoder_epochs:
+                loop = replace(settings.autoencoder.loop, epochs=decoder_epochs)
+                again = replace(settings.autoencoder, loop=loop, low_precision=low)
+                autoencoder = train_autoencoder(
+                    training, validation, out / "autoencoder", again, device, autoencoder
+                )
         stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
         latents = [
             encode(autoencoder, pool, out / f"latents-{name}.npz", device)
@@ -137,6 +150,18 @@ def train(
             after_epoch=stage.after_epoch,
         )
         stage.keep(fitted)
+
+
+def _earlier(start: Path, facts: Mapping[str, Any], device: torch.device) -> Generator:
+    """The generator of an earlier stage on the same images and with the same patients set aside."""
+    earlier = load_generator(start, device)
+    for key in ("data_hash", "seed"):
+        if earlier.facts[key] != facts[key]:
+            raise RunDiffersError(
+                f"{start} was trained on other images or with another seed: other patients were set aside; "
+                "give its --folds, --exclude-device and --seed, or no --start"
+            )
+    return earlier
 
 
 def _patients_by_device(records: Sequence[Record]) -> dict[str, int]:

@@ -86,11 +86,23 @@ class Players(nn.Module):
 
 
 def train_autoencoder(
-    train: Pool, validation: Pool, out: Path, settings: AutoencoderTraining, device: torch.device
+    train: Pool,
+    validation: Pool,
+    out: Path,
+    settings: AutoencoderTraining,
+    device: torch.device,
+    earlier: Autoencoder | None = None,
 ) -> Autoencoder:
-    """Train into `out` and return the averaged autoencoder with its latent scale set."""
+    """Train into `out` and return the averaged autoencoder with its latent scale set.
+
+    `earlier`: an autoencoder whose decoder learns on. Its encoder is held, so that latents stay what a flow
+    has learned; the critic begins anew.
+    """
     torch.manual_seed(settings.loop.seed)
     players, features = Players(settings).to(device), Features().to(device)
+    if earlier is not None:
+        players.autoencoder.load_state_dict(earlier.state_dict())
+        players.autoencoder.encoder.requires_grad_(False)
     features = features.to(memory_format=torch.channels_last)
     embed = Embedder(device)
     count = settings.loop.batch_size
@@ -124,8 +136,9 @@ def train_autoencoder(
     )
     assert isinstance(fitted.network, Players)
     autoencoder = fitted.network.autoencoder
-    set_latent_scale(autoencoder, train, device)
-    return autoencoder
+    if earlier is None:
+        set_latent_scale(autoencoder, train, device)
+    return autoencoder.requires_grad_(False)
 
 
 def _draw(pool: Pool, count: int, side: int, settings: AutoencoderTraining) -> Batch:

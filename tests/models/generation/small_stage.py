@@ -46,6 +46,9 @@ def learning_records(data: Path) -> list[Record]:
     return chosen_records(read_busbra(data), (1, 2), None)
 
 
-def run_stage(data: Path, out: Path, flow_epochs: int = 3, start: Path | None = None) -> None:
+def run_stage(
+    data: Path, out: Path, flow_epochs: int = 3, start: Path | None = None, decoder_epochs: int = 0
+) -> None:
     """Train a small stage."""
-    train(learning_records(data), out, FACTS, small_settings(flow_epochs), start=start)
+    settings = small_settings(flow_epochs)
+    train(learning_records(data), out, FACTS, settings, start=start, decoder_epochs=decoder_epochs)

@@ -26,10 +26,18 @@ from models.generation.autoencoder import draw_noise  # noqa: E402
 from models.generation.flow import FlowNet, Request, drop_out, joined  # noqa: E402
 from models.generation.product import WEIGHTS, load_generator  # noqa: E402
 from models.generation.texture import Features, TextureWeights, texture_loss  # noqa: E402
+from models.generation.train import train  # noqa: E402
 from models.generation.train_autoencoder import AutoencoderTraining, Players  # noqa: E402
 from models.generation.train_flow import flow_loss  # noqa: E402
 from models.training.run import RunDiffersError  # noqa: E402
-from tests.models.generation.small_stage import AUTOENCODER, FLOW, run_stage  # noqa: E402
+from tests.models.generation.small_stage import (  # noqa: E402
+    AUTOENCODER,
+    FACTS,
+    FLOW,
+    learning_records,
+    run_stage,
+    small_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 120
@@ -192,14 +200,24 @@ def test_the_product_is_half_precision_and_names_its_making(stage, generator):
         assert (product / name).stat().st_size > 0
 
 
-def test_the_product_alone_starts_the_next_stage(made_data, stage, tmp_path):
-    run_stage(made_data, tmp_path / "next", flow_epochs=5, start=stage / "product")
+def test_the_product_alone_starts_the_next_stage(made_data, stage, generator, tmp_path):
+    run_stage(made_data, tmp_path / "next", flow_epochs=5, start=stage / "product", decoder_epochs=1)
     history = json.loads((tmp_path / "next" / "product" / "history.json").read_text())
     assert history[:3] == json.loads((stage / "product" / "history.json").read_text())
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
-    assert load_generator(tmp_path / "next" / "product", CPU).facts["epochs"] == 5
+    later = load_generator(tmp_path / "next" / "product", CPU)
+    assert later.facts["epochs"] == 5
+    kept, learned = generator.autoencoder.state_dict(), later.autoencoder.state_dict()
+    for key in kept:
+        assert torch.equal(kept[key], learned[key]) != key.startswith("decoder"), key
     with pytest.raises(RunDiffersError):
         run_stage(made_data, tmp_path / "next", flow_epochs=6)
+
+
+def test_a_stage_on_other_patients_does_not_go_on_from_a_product(made_data, stage, tmp_path):
+    records = [record for record in learning_records(made_data) if record.fold == 1]
+    with pytest.raises(RunDiffersError, match="other patients were set aside"):
+        train(records, tmp_path / "next", FACTS, small_settings(), start=stage / "product")
 
 
 def test_a_product_that_is_cut_short_or_foreign_is_refused(stage, tmp_path):
