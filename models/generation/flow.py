@@ -30,8 +30,8 @@ class FlowSettings:
     """Shape of the network. Attention works on the coarsest level alone."""
 
     latent_channels: int = 4
-    widths: tuple[int, ...] = (128, 192)
-    blocks: int = 2
+    widths: tuple[int, ...] = (96, 192)
+    blocks: int = 1
     dropout: float = 0.1
     head_width: int = 32
     groups: int = 32
