@@ -8,6 +8,7 @@ allows it. BI-RADS is a registered name of the American College of Radiology.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +18,13 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 from models.runtime.diagnosis import DiagnosisModel, Judgement
 from models.runtime.loaded import Models
 from operators.findings import Assessment, Detections, Lesion, ModelIdentity, StudyResult, Track
-from operators.join_views import Tracks, join_views, reading_order
+from operators.join_views import Joined, Tracks, join_views, reading_order
 
 # Upper bounds of the likelihood of malignancy (ACR BI-RADS Atlas, 5th edition): 3 up to 2%, 4A up to 10%,
 # 4B up to 50%, 4C below 95%, 5 from there.
 CATEGORIES = ("3", "4A", "4B", "4C", "5")
 _BOUNDS = (0.02, 0.10, 0.50, 0.95)
+MAXIMUM_UNCLEAR_NAMED = 3
 
 
 def assess_lesions(
@@ -38,15 +40,18 @@ def assess_lesions(
         Identifies the settings that shape the result.
     """
     judged = [_with_logits(track, models.diagnosis) for track in detections.tracks]
+    joined = join_views(judged)
     lesions = [
-        (tracks, _assess(tracks, models.judgement, malignant_prevalence)) for tracks in join_views(judged)
+        (tracks, _assess(tracks, models.judgement, malignant_prevalence), place)
+        for place, tracks in enumerate(joined.lesions)
     ]
     lesions.sort(key=lambda one: (-one[1].probability, reading_order(one[0][0])))
+    number_of = {place: number for number, (_, _, place) in enumerate(lesions, start=1)}
     return StudyResult(
         study=detections.study,
         lesions=tuple(
             Lesion(number, tracks, assessment, tracks[0].views[0].frame.laterality, _clock_hour(tracks))
-            for number, (tracks, assessment) in enumerate(lesions, start=1)
+            for number, (tracks, assessment, _) in enumerate(lesions, start=1)
         ),
         frames=detections.frames,
         set_aside=detections.set_aside,
@@ -57,8 +62,17 @@ def assess_lesions(
             for bundle in models.bundles
         ),
         settings_digest=settings_digest,
-        warnings=detections.warnings,
+        warnings=(*detections.warnings, *_unclear(joined, number_of)),
     )
+
+
+def _unclear(joined: Joined, number_of: Mapping[int, int]) -> Iterator[str]:
+    """What is said of lesions that may be one: at most a few pairs by name."""
+    pairs = sorted(tuple(sorted((number_of[i], number_of[j]))) for i, j in joined.unclear)
+    for one, other in pairs[:MAXIMUM_UNCLEAR_NAMED]:
+        yield f"It could not be told whether L{one} and L{other} are the same lesion; they are left apart."
+    if len(pairs) > MAXIMUM_UNCLEAR_NAMED:
+        yield f"The same holds for {len(pairs) - MAXIMUM_UNCLEAR_NAMED} more pairs of lesions."
 
 
 def category(low: float, probability: float, high: float) -> str | None:

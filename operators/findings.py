@@ -16,11 +16,29 @@ from operators.study import Frame, SetAside, Study
 
 @dataclass(frozen=True)
 class Measurement:
-    """Size of an outline inside one calibrated region (millimetres, square millimetres)."""
+    """Size and place of an outline inside one calibrated region (millimetres, square millimetres).
+
+    `width_mm` and `height_mm`: across and along the beam. `depth_mm`: from the skin to the nearest edge,
+    None where the scanner does not state where the skin is. `cut`: the outline reaches the edge of the
+    region, so the lesion may go on beyond it and its sizes are lower bounds.
+    """
 
     long_axis_mm: float
     short_axis_mm: float
     area_mm2: float
+    width_mm: float
+    height_mm: float
+    depth_mm: float | None = None
+    cut: bool = False
+
+    @property
+    def parallel(self) -> bool | None:
+        """Whether the lesion is wider than tall; None where it may go on beyond the picture.
+
+        ACR BI-RADS Atlas, 5th edition, ultrasound, orientation: parallel to the skin ("wider than tall"), or
+        not parallel, which a round mass is too.
+        """
+        return None if self.cut else self.width_mm > self.height_mm
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Which tracks show the same lesion, over the images of a study.
+"""Which tracks show the same lesion, over the images of a study and over the halves of a dual screen.
 
-Promises: lesions seen side by side on one image are never joined, nor views of different sides or clock
-positions; the result depends on the tracks alone, not on their order. Joins by side and size, the best known
-match first: a rule, not a proof, so every report shows each view's outline.
+Promises: lesions seen side by side on one region are never joined, nor views of different sides or clock
+positions; the result depends on the tracks alone, not on their order. Joins the most alike first (average
+linkage over the scores of `operators.likeness`, Sokal & Michener 1958, with those bans). What is neither
+alike enough to join nor different enough to be two is left apart, and the pair is named.
 """
 
 from __future__ import annotations
@@ -12,43 +13,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.findings import Track
-
-MAXIMUM_SIZE_RATIO = 2.0  # between two images: two cuts through one lesion differ, but not without bound
+from operators.likeness import OTHER, SAME, appearance, likeness
 
 Tracks = tuple[Track, ...]
+_BANNED = -np.inf
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What joining looks at: tracks with their images, sides, stated clock hours, and sizes."""
+class Joined:
+    """Lesions, and which of them (indices into `lesions`, ascending) may be one and could not be told."""
 
-    tracks: Tracks
-    images: frozenset[str]
-    sides: frozenset[str | None]
-    hours: frozenset[int]
-    millimetres: float | None
-    share: float
+    lesions: tuple[Tracks, ...]
+    unclear: tuple[tuple[int, int], ...]
 
 
-def join_views(tracks: Sequence[Track]) -> tuple[Tracks, ...]:
+def join_views(tracks: Sequence[Track]) -> Joined:
     """Group tracks into lesions; tracks of a lesion in reading order, lesions by their first view."""
-    seen = [_look((track,)) for track in sorted(tracks, key=reading_order)]
-    pairs = sorted(
-        (ratio, i, j)
-        for (i, one), (j, other) in itertools.combinations(enumerate(seen), 2)
-        if _may_join(one, other) and (ratio := _size_ratio(one, other)) <= MAXIMUM_SIZE_RATIO
+    ordered = sorted(tracks, key=reading_order)
+    scores, banned, sided = _compared(ordered)
+    groups = _linked(scores, banned | ~sided)
+    unclear = tuple(
+        (i, j)
+        for (i, one), (j, other) in itertools.combinations(enumerate(groups), 2)
+        if not banned[np.ix_(one, other)].any() and scores[np.ix_(one, other)].mean() >= OTHER
     )
-    lesion_of = list(range(len(seen)))
-    lesions = dict(enumerate(seen))
-    for _, i, j in pairs:  # the most alike first
-        first, second = lesion_of[i], lesion_of[j]
-        if first != second and _may_join(lesions[first], lesions[second]):
-            lesions[first] = _look((*lesions[first].tracks, *lesions.pop(second).tracks))
-            lesion_of = [first if kept == second else kept for kept in lesion_of]
-    joined = [tuple(sorted(lesion.tracks, key=reading_order)) for lesion in lesions.values()]
-    return tuple(sorted(joined, key=lambda lesion: reading_order(lesion[0])))
+    return Joined(tuple(tuple(ordered[place] for place in group) for group in groups), unclear)
 
 
 def reading_order(track: Track) -> tuple[tuple[str, int, int, int], tuple[float, ...]]:
@@ -57,32 +49,43 @@ def reading_order(track: Track) -> tuple[tuple[str, int, int, int], tuple[float,
     return first.frame.key, tuple(float(value) for value in first.outline[0])
 
 
-def _look(tracks: Tracks) -> _Seen:
-    views = [view for track in tracks for view in track.views]
-    sizes = [view.measurement.long_axis_mm for view in views if view.measurement is not None]
-    return _Seen(
-        tracks=tracks,
-        images=frozenset(view.frame.instance.sop_instance_uid for view in views),
-        sides=frozenset(view.frame.laterality for view in views),
-        hours=frozenset(view.frame.clock_hour for view in views if view.frame.clock_hour is not None),
-        millimetres=float(np.median(sizes)) if len(sizes) == len(views) else None,
-        share=float(np.median([np.sqrt(view.mask.mean()) for view in views])),
-    )
+def _compared(
+    tracks: Sequence[Track],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of each pair the score, whether it can be no one lesion, and whether both name one side, or none."""
+    count = len(tracks)
+    looks = [appearance(best.clean, best.mask, best.frame.region) for best in (t.views[0] for t in tracks)]
+    places = [_places(track) for track in tracks]
+    sites = [(track.views[0].frame.laterality, track.views[0].frame.clock_hour) for track in tracks]
+    scores = np.zeros((count, count))
+    banned, sided = np.eye(count, dtype=bool), np.ones((count, count), bool)
+    for i, j in itertools.combinations(range(count), 2):
+        scores[i, j] = scores[j, i] = likeness(looks[i], looks[j])
+        contradict = any(a and b and a != b for a, b in zip(sites[i], sites[j], strict=True))
+        banned[i, j] = banned[j, i] = contradict or bool(places[i] & places[j])
+        sided[i, j] = sided[j, i] = sites[i][0] == sites[j][0]
+    return scores, banned, sided
 
 
-def _may_join(one: _Seen, other: _Seen) -> bool:
-    """Never seen on one image, of one side, and of no two clock positions."""
-    return (
-        not one.images & other.images
-        and len(one.sides | other.sides) == 1
-        and len(one.hours | other.hours) <= 1
-    )
+def _places(track: Track) -> frozenset[tuple[str, int, int, int]]:
+    """Every frame and region on which the lesion was seen."""
+    frame = track.views[0].frame
+    corner = (frame.region.min_x0, frame.region.min_y0)
+    return frozenset((frame.instance.sop_instance_uid, number, *corner) for number in track.frame_numbers)
 
 
-def _size_ratio(one: _Seen, other: _Seen) -> float:
-    """Ratio of sizes, at least 1: of millimetres where both are calibrated, else of shares of the region."""
-    if one.millimetres is not None and other.millimetres is not None:
-        first, second = one.millimetres, other.millimetres
-    else:
-        first, second = one.share, other.share
-    return max(first, second) / max(min(first, second), 1e-6)
+def _linked(scores: npt.NDArray[np.float64], banned: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Groups of indices by average linkage: the pair of groups with the highest mean score joins first."""
+    groups = [[index] for index in range(len(scores))]
+    means = np.where(banned, _BANNED, scores)
+    while len(groups) > 1:
+        i, j = sorted(int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
+        if means[i, j] < SAME:
+            break
+        one, other = len(groups[i]), len(groups[j])
+        # A ban of either group holds for both together: the mean with minus infinity is minus infinity.
+        means[i] = means[:, i] = (one * means[i] + other * means[j]) / (one + other)
+        means[i, i] = _BANNED
+        means = np.delete(np.delete(means, j, 0), j, 1)
+        groups[i] = sorted(groups[i] + groups.pop(j))
+    return groups

@@ -19,6 +19,10 @@ from operators.study import Region
 
 _TOLERANCE_PX = 0.6  # points nearer than this to the line between their neighbours are left out
 
+# The network's map has 160 cells on the region's longer side and blurs over about three: an outline that
+# comes nearer than that to an edge may go on beyond it.
+EDGE_SHARE = 0.02
+
 Outline = npt.NDArray[np.float32]
 
 
@@ -52,14 +56,27 @@ def outline_of(mask: npt.NDArray[np.bool_], region: Region) -> Outline:
 def measure(outline: Outline, region: Region) -> Measurement | None:
     """Size of an outline (column, row) in its region; None where the region is not calibrated.
 
-    The long axis is the greatest distance between two points of the outline (maximum Feret diameter), the
-    short axis the greatest extent at right angles to it, the area that of the polygon.
+    The long axis is the greatest distance between two points of the outline (maximum Feret diameter, ISO
+    9276-6), the short axis the greatest extent at right angles to it, the area that of the polygon. The depth
+    is measured along the beam, from the skin to the outline's nearest point (Distance from skin, CID 6165).
     """
     if region.mm_per_pixel_x is None or region.mm_per_pixel_y is None:
         return None
     points = outline.astype(np.float64) * (region.mm_per_pixel_x, region.mm_per_pixel_y)
     x, y = points.T
     area = 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+    long_axis, short_axis = _axes(points)
+    at_top, elsewhere = _reaches_edge(outline, region)
+    depth = None
+    if region.skin_y is not None and not at_top:
+        depth = max(float(y.min()) - region.skin_y * region.mm_per_pixel_y, 0.0)
+    return Measurement(
+        long_axis, short_axis, area, float(np.ptp(x)), float(np.ptp(y)), depth, cut=at_top or elsewhere
+    )
+
+
+def _axes(points: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Long and short axis of points (n, 2) in millimetres."""
     with contextlib.suppress(QhullError):  # a lesion one pixel wide has no hull: all its points are looked at
         points = points[ConvexHull(points).vertices]
     between = points[:, None] - points[None]
@@ -67,7 +84,23 @@ def measure(outline: Outline, region: Region) -> Measurement | None:
     first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
     long_axis = float(lengths[first, second])
     if long_axis == 0:
-        return Measurement(0.0, 0.0, area)
+        return 0.0, 0.0
     direction = between[first, second] / long_axis
-    across = points @ np.array([-direction[1], direction[0]])
-    return Measurement(long_axis, float(np.ptp(across)), area)
+    return long_axis, float(np.ptp(points @ np.array([-direction[1], direction[0]])))
+
+
+def _reaches_edge(outline: Outline, region: Region) -> tuple[bool, bool]:
+    """Whether the outline may go on beyond the region: at its top, and at any other side.
+
+    Where the skin lies inside the region nothing goes on beyond its top.
+    """
+    margin = EDGE_SHARE * max(region.columns, region.rows)
+    (left, top), (right, bottom) = outline.min(axis=0), outline.max(axis=0)
+    above_skin = region.skin_y is None or region.skin_y < region.min_y0
+    at_top = above_skin and bool(top - region.min_y0 < margin)
+    elsewhere = (
+        left - region.min_x0 < margin
+        or region.max_x1 + 1 - right < margin
+        or region.max_y1 + 1 - bottom < margin
+    )
+    return at_top, bool(elsewhere)

@@ -115,7 +115,7 @@ def _read_item(element: Dataset, header: Dataset) -> tuple[_Item | None, str | N
     clipped = Region(max(min_x, 0), max(min_y, 0), min(max_x, last_column), min(max_y, last_row), stated=True)
     if min(clipped.columns, clipped.rows) < MINIMUM_SIDE_PIXELS:
         return None, f"A region of less than {MINIMUM_SIDE_PIXELS} pixels inside the image is not used."
-    region, note = _calibrated(clipped, element)
+    region, note = _calibrated(replace(clipped, skin_y=_skin(element, min_y, max_y)), element)
     if overhang > BOUNDS_TOLERANCE_PIXELS and region.calibrated:
         region, note = (
             clipped,
@@ -124,6 +124,20 @@ def _read_item(element: Dataset, header: Dataset) -> tuple[_Item | None, str | N
     high_priority = bool(int(_number(element, "RegionFlags") or 0) & HIGH_PRIORITY)
     data_type = int(_number(element, "RegionDataType") or 0)
     return _Item(region, data_type, high_priority, overhang), note
+
+
+def _skin(element: Dataset, min_y: int, max_y: int) -> float | None:
+    """Row of the image at which the depth is zero: the reference pixel lies on it (PS3.3 C.8.5.5.1).
+
+    Where the reference pixel has a physical value, the skin is so far away from it. None where the header
+    names no reference pixel, or one in the lower half of the region, where no probe stands.
+    """
+    reference, delta = _number(element, "ReferencePixelY0"), _number(element, "PhysicalDeltaY")
+    if reference is None or not delta:
+        return None
+    row = reference - (_number(element, "ReferencePixelPhysicalValueY") or 0.0) / delta
+    rows = max_y - min_y + 1
+    return min_y + row if -2 * rows <= row < rows / 2 else None
 
 
 def _corner(element: Dataset, keyword: str) -> int | None:

@@ -76,7 +76,8 @@ class Region:
 
     Bounds are 0-based and inclusive. `mm_per_pixel_x`/`_y` are both None where the image carries no
     plausible calibration: then nothing is measured in millimetres. `stated`: the scanner itself gave the
-    region, so its text strips are known to lie outside.
+    region, so its text strips are known to lie outside. `skin_y`: row of the image, as a coordinate, at which
+    the scanner states that the depth is zero; None where it does not.
     """
 
     min_x0: int
@@ -86,6 +87,7 @@ class Region:
     mm_per_pixel_x: float | None = None
     mm_per_pixel_y: float | None = None
     stated: bool = False
+    skin_y: float | None = None
 
     @property
     def columns(self) -> int:

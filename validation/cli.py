@@ -22,6 +22,7 @@ from models.data.prediction import Prediction, write_predictions, write_rows
 from models.data.record import DataError
 from models.runtime.bundle import SHIPPED, read_bundle
 from models.runtime.engine import ModelError
+from operators.likeness import INTERCEPT, OTHER, SAME, WEIGHTS
 from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
 from validation.marks import (
@@ -34,7 +35,8 @@ from validation.marks import (
 )
 from validation.predictions import PredictionError, read_predictions
 from validation.report import RESEARCH_USE, Run, rows_of, write_report
-from validation.statistics.roc import RESAMPLES
+from validation.statistics.roc import RESAMPLES, bootstrap_by_patient, empirical_auc, wilson
+from validation.views import cross_validated, fit, looks_of, pairs_of
 
 app = typer.Typer(no_args_is_help=True, help="Figures with intervals from predictions or public data sets.")
 
@@ -122,6 +124,46 @@ def marks(
                     f"({interval.low:.4f} to {interval.high:.4f}), n = {len(chosen)} pictures; "
                     f"target under {limit}: {verdict}"
                 )
+        typer.echo(f"{RESEARCH_USE}.")
+
+
+@app.command()
+def views(
+    root: Annotated[Path, typer.Argument(help="Folder in which BUS-BRA was unpacked.")],
+    bundles: Bundles = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """How well two views of one lesion are told from views of two, on pictures of folds 1-4."""
+    with _border():
+        from models.runtime.loaded import load_models
+
+        records = [one for one in read_busbra(root) if one.fold in DEVELOPMENT_FOLDS]
+        model = load_models(bundles, threads).lesion
+        pairs = pairs_of(list(looks_of(track(records, f"{len(records)} images"), model)), seed)
+        weights, intercept = fit(pairs)
+        typer.echo(f"weights {', '.join(f'{weight:.1f}' for weight in weights)}; intercept {intercept:.1f}")
+        held_out = cross_validated(pairs)
+        interval = bootstrap_by_patient(
+            lambda rows: empirical_auc(held_out[rows], pairs.same[rows]), pairs.patient, resamples=resamples
+        )
+        typer.echo(
+            f"fitted anew, cross-validated: AUC {empirical_auc(held_out, pairs.same):.3f} "
+            f"({interval.low:.3f} to {interval.high:.3f}), n = {int(pairs.same.sum())} patients, as many pairs "
+            f"of one lesion and {int((~pairs.same).sum())} of two"
+        )
+        scores = pairs.differences @ WEIGHTS + INTERCEPT
+        for name, threshold in (("joined", SAME), ("not called two", OTHER)):
+            same, other = (
+                wilson(int((scores[kind] >= threshold).sum()), int(kind.sum()))
+                for kind in (pairs.same, ~pairs.same)
+            )
+            typer.echo(
+                f"{name} (score of the product at least {threshold:g}): of one lesion {same.value:.3f} "
+                f"({same.interval.low:.3f} to {same.interval.high:.3f}), of two {other.value:.3f} "
+                f"({other.interval.low:.3f} to {other.interval.high:.3f})"
+            )
         typer.echo(f"{RESEARCH_USE}.")
 
 

@@ -67,7 +67,8 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
     y = canvas.text(wording.NOT_VERIFIED, x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
     y = canvas.text(f"L{lesion.number}: {wording.site_text(lesion)}", x, y, width, size=LARGE)
-    y = canvas.text(wording.sizes_text(lesion), x, y, width) + 10
+    y = canvas.text(wording.sizes_text(lesion), x, y, width)
+    y = canvas.text(wording.shape_text(lesion.key_view.measurement), x, y, width) + 10
     y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width) + 14
     values = (given.probability_low, given.probability, given.probability_high)
     marked = CATEGORIES.index(given.category) if given.category else None

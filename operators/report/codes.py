@@ -1,7 +1,7 @@
 """The codes of the report that no dictionary of pydicom or highdicom names.
 
-Sources: PS3.16 (CID 244, 6018, 6022, 6047) and busmap's own scheme 99BUSMAP, which every document that
-uses it identifies.
+Sources: PS3.16 (CID 244, 6018, 6022, 6047, 6152, 6165) and busmap's own scheme 99BUSMAP, which every document
+that uses it identifies.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ MASS = Code("4147007", "SCT", "Mass")
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
 AREA = Code("42798000", "SCT", "Area")
+DISTANCE_FROM_SKIN = Code("121243", "DCM", "Distance from skin")  # CID 6165
+ORIENTATION = Code("111354", "DCM", "Orientation")  # values: CID 6152
+PARALLEL, NOT_PARALLEL = Code("111355", "DCM", "Parallel"), Code("111356", "DCM", "Not parallel")
 PROBABILITY = Code("111047", "DCM", "Probability of cancer")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 YES, NO = Code("373066001", "SCT", "Yes"), Code("373067005", "SCT", "No")
@@ -44,6 +47,7 @@ PROBABILITY_HIGH = Code("PROBHIGH", PRIVATE_SCHEME, "Upper probability")
 CATEGORY = Code("CAT", PRIVATE_SCHEME, CATEGORY_NAME)
 SENSITIVE = Code("SENS95", PRIVATE_SCHEME, "At or above the threshold of 95% sensitivity")
 SPECIFIC = Code("SPEC90", PRIVATE_SCHEME, "At or above the threshold of 90% specificity")
+CUT = Code("CUT", PRIVATE_SCHEME, "Reaches the edge of the picture: sizes are lower bounds")
 
 MILLIMETRE, SQUARE_MILLIMETRE = Code("mm", "UCUM", "millimeter"), Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "percent")

@@ -152,7 +152,7 @@ def _lesion_group(
             )
         ],
         measurements=_measurements(lesion, view),
-        qualitative_evaluations=_evaluations(lesion),
+        qualitative_evaluations=[*_evaluations(lesion), *_shape(view)],
     )
 
 
@@ -170,6 +170,8 @@ def _measurements(lesion: Lesion, view: LesionView) -> list[Measurement]:
             (own.SHORT_AXIS, view.measurement.short_axis_mm, own.MILLIMETRE),
             (own.AREA, view.measurement.area_mm2, own.SQUARE_MILLIMETRE),
         ]
+        if view.measurement.depth_mm is not None:
+            rows.append((own.DISTANCE_FROM_SKIN, view.measurement.depth_mm, own.MILLIMETRE))
     rows.append((own.CERTAINTY, view.detection_score * 100, own.PERCENT))
     # A tenth is more than the method resolves; DS would carry sixteen digits otherwise.
     return [Measurement(name, round(value, 1), unit) for name, value, unit in rows]
@@ -184,6 +186,17 @@ def _evaluations(lesion: Lesion) -> list[QualitativeEvaluation]:
         ),
         QualitativeEvaluation(_concept(own.SPECIFIC), own.YES if given.above_specific_threshold else own.NO),
     ]
+
+
+def _shape(view: LesionView) -> list[QualitativeEvaluation]:
+    """Orientation, or that the lesion goes on beyond the picture, where the region is calibrated."""
+    size = view.measurement
+    if size is None:
+        return []
+    if size.parallel is None:
+        return [QualitativeEvaluation(_concept(own.CUT), own.YES)]
+    orientation = own.PARALLEL if size.parallel else own.NOT_PARALLEL
+    return [QualitativeEvaluation(_concept(own.ORIENTATION), orientation)]
 
 
 def _concept(code: Code) -> CodedConcept:

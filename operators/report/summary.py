@@ -79,6 +79,10 @@ def _lesion(lesion: Lesion) -> dict[str, Any]:
         "long_axis_mm": round(size.long_axis_mm, 1) if size else None,
         "short_axis_mm": round(size.short_axis_mm, 1) if size else None,
         "area_mm2": round(size.area_mm2, 1) if size else None,
+        "depth_mm": round(size.depth_mm, 1) if size and size.depth_mm is not None else None,
+        "parallel": size.parallel if size else None,
+        "cut_by_the_edge": size.cut if size else None,
+        "frames_seen": sum(len(track.frame_numbers) for track in lesion.tracks),
         "views": [
             {
                 "sop_instance_uid": view.frame.instance.sop_instance_uid,
@@ -105,7 +109,7 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
             {
                 "name": f"L{lesion.number}",
                 "side": wording.site_text(lesion),
-                "size": wording.size_text(wording.largest(lesion)),
+                "size": wording.measured_text(wording.largest(lesion)),
                 "probability": wording.probability_text(lesion.assessment),
                 "category": wording.category_text(lesion.assessment.category),
                 "threshold": wording.threshold_text(lesion.assessment),

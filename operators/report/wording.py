@@ -83,7 +83,20 @@ def size_text(measurement: Measurement | None) -> str:
     """Long and short axis in millimetres, or why there are none."""
     if measurement is None:
         return "no size: image not calibrated"
-    return f"{measurement.long_axis_mm:.1f} x {measurement.short_axis_mm:.1f} mm"
+    axes = f"{measurement.long_axis_mm:.1f} x {measurement.short_axis_mm:.1f} mm"
+    return f"at least {axes}: reaches the edge of the picture" if measurement.cut else axes
+
+
+def shape_text(measurement: Measurement | None) -> str:
+    """Area, depth and orientation as far as they were measured; empty without calibration."""
+    if measurement is None:
+        return ""
+    parts = [f"area {'at least ' * measurement.cut}{measurement.area_mm2:.0f} mm2"]
+    if measurement.depth_mm is not None:
+        parts.append(f"{measurement.depth_mm:.1f} mm below the skin")
+    if measurement.parallel is not None:
+        parts.append("wider than tall (parallel)" if measurement.parallel else "not parallel")
+    return ", ".join(parts)
 
 
 def sizes_text(lesion: Lesion) -> str:
@@ -133,8 +146,13 @@ def lesion_text(lesion: Lesion) -> str:
     return (
         f"L{lesion.number}, {site_text(lesion)}, on {views} image{'s' * (views != 1)}: "
         f"probability of malignancy {probability_text(lesion.assessment)}; {CATEGORY_NAME} "
-        f"{category_text(lesion.assessment.category)}; {size_text(largest(lesion))}."
+        f"{category_text(lesion.assessment.category)}; {measured_text(largest(lesion))}."
     )
+
+
+def measured_text(measurement: Measurement | None) -> str:
+    """Everything measured, in one phrase."""
+    return ", ".join(part for part in (size_text(measurement), shape_text(measurement)) if part)
 
 
 def aside_lines(set_aside: Sequence[SetAside]) -> list[str]:
@@ -175,5 +193,6 @@ def source_text(lesion: Lesion) -> str:
     parts = [f"series {series}"] if series not in (None, "") else []
     parts += [f"image {image}"] if image not in (None, "") else []
     if frame.instance.number_of_frames > 1:
-        parts.append(f"frame {frame.frame_number}")
+        seen = sum(len(track.frame_numbers) for track in lesion.tracks if lesion.key_view in track.views)
+        parts.append(f"frame {frame.frame_number} (seen on {seen})")
     return "Source: " + (", ".join(parts) or "the only image")

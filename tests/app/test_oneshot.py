@@ -63,8 +63,8 @@ def _assert_refused(done: subprocess.CompletedProcess[str], code: str, *words: s
 
 def test_a_study_gives_objects_facts_and_a_page(studies, tmp_path):
     out = tmp_path / "out"
-    before = {path: path.read_bytes() for path in studies["malignant, two views"].iterdir()}
-    done = _run("-i", studies["malignant, two views"], "-o", out)
+    before = {path: path.read_bytes() for path in studies["benign, two views"].iterdir()}
+    done = _run("-i", studies["benign, two views"], "-o", out)
     assert done.returncode == 0, done.stderr
     facts = json.loads((out / "result.json").read_text())
     assert facts["status"] == "findings"
@@ -74,7 +74,7 @@ def test_a_study_gives_objects_facts_and_a_page(studies, tmp_path):
         assert dataset.SOPInstanceUID == one["sop_instance_uid"]
     assert json.loads((out / "metadata.json").read_text())["lesions"] == 1
     assert (out / "report.html").is_file()
-    assert {path: path.read_bytes() for path in studies["malignant, two views"].iterdir()} == before
+    assert {path: path.read_bytes() for path in studies["benign, two views"].iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -15,11 +15,11 @@ from operators.report.canvas import _GREY, _WHITE, SMALL, _font, wrap
 from operators.report.capture import draw_lesion, draw_summary
 from operators.report.composed import ObjectKind
 
-MALIGNANT = "malignant, two views"
+TWO_VIEWS = "benign, two views"
 
 
 def test_pixels_away_from_the_outline_are_the_sources(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     (lesion,) = result.lesions
     view = lesion.key_view
     picture = draw_lesion(lesion, result, context)
@@ -38,7 +38,7 @@ def test_pixels_away_from_the_outline_are_the_sources(analysed, context):
 
 def test_nothing_is_told_by_colour_and_all_text_is_readable_on_black(analysed, context):
     """WCAG 2.1, 1.4.1 and 1.4.6: no hue at all, a contrast of at least 7 to 1."""
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     (lesion,) = result.lesions
     pictures = [draw_summary(result, context), draw_lesion(lesion, result, context)]
     for picture in pictures:
@@ -51,7 +51,7 @@ def test_nothing_is_told_by_colour_and_all_text_is_readable_on_black(analysed, c
 
 
 def test_viewers_write_over_the_corners_and_hide_nothing(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     (lesion,) = result.lesions
     assert not draw_summary(result, context)[:60].any()
     assert not draw_summary(result, context)[-50:].any()
@@ -59,7 +59,7 @@ def test_viewers_write_over_the_corners_and_hide_nothing(analysed, context):
 
 
 def test_each_capture_names_its_source_and_is_not_an_original(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     captures = [one for one in compose_report(result, context).objects if "capture" in one.kind.value]
     assert [one.kind for one in captures] == [ObjectKind.SUMMARY_CAPTURE, ObjectKind.LESION_CAPTURE]
     for one in captures:
@@ -77,7 +77,7 @@ def test_each_capture_names_its_source_and_is_not_an_original(analysed, context)
 )
 def test_settings_decide_which_captures_are_made(analysed, context, setting, value, expected):
     changed = dataclasses.replace(context, **{setting: value})
-    assert len(compose_report(analysed(MALIGNANT), changed).objects) - 1 == expected
+    assert len(compose_report(analysed(TWO_VIEWS), changed).objects) - 1 == expected
 
 
 def test_without_findings_the_summary_can_be_left_out(analysed, context):
@@ -87,7 +87,7 @@ def test_without_findings_the_summary_can_be_left_out(analysed, context):
 
 def test_a_modality_setting_reaches_the_captures(analysed, context):
     changed = dataclasses.replace(context, capture_modality="US")
-    objects = compose_report(analysed(MALIGNANT), changed).objects
+    objects = compose_report(analysed(TWO_VIEWS), changed).objects
     assert {one.dataset.Modality for one in objects[1:]} == {"US"}
 
 

@@ -24,7 +24,7 @@ from operators.report.wording import RESEARCH_USE
 from operators.study import Reason, SetAside
 from tests.orthanc import running_orthanc
 
-MALIGNANT = "malignant, two views"
+TWO_VIEWS = "benign, two views"
 NOT_BREAST = "not breast ultrasound"
 # What dciodvfy says of any private coding scheme, and of a side that the source does not state.
 KNOWN_REMARKS = ("Unrecognized defined term = <99BUSMAP>", "only permitted to be empty when actually unknown")
@@ -67,7 +67,7 @@ def _written(dataset: Dataset) -> Dataset:
 
 
 def test_a_lesion_of_two_views_is_two_groups_of_one_tracking_uid(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     sr = _written(compose_report(result, context).objects[0].dataset)
     assert sr.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
     assert (sr.ConceptNameCodeSequence[0].CodeValue, sr.Modality, sr.SeriesNumber) == ("126000", "SR", 9001)
@@ -108,7 +108,7 @@ def test_a_lesion_of_two_views_is_two_groups_of_one_tracking_uid(analysed, conte
 
 
 def test_the_report_says_what_it_is_in_words(analysed, context):
-    sr = compose_report(analysed(MALIGNANT), context).objects[0].dataset
+    sr = compose_report(analysed(TWO_VIEWS), context).objects[0].dataset
     (remarks,) = _children(sr, "C0034375")
     words = " ".join(item.get("TextValue", "") for item in remarks.ContentSequence)
     assert "AI result, not verified" in words
@@ -117,7 +117,7 @@ def test_the_report_says_what_it_is_in_words(analysed, context):
 
 
 def test_side_and_clock_are_coded_where_the_source_states_them(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     lesion = dataclasses.replace(result.lesions[0], laterality="L", clock_hour=10)
     report = compose_report(dataclasses.replace(result, lesions=(lesion,)), context)
     (site,) = _children(_lesion_groups(report.objects[0].dataset)[0], "363698007")
@@ -167,7 +167,7 @@ def test_nothing_usable_is_said_with_the_reason(analysed, context):
 
 
 def test_no_lesion_is_said(analysed, context):
-    result = dataclasses.replace(analysed(MALIGNANT), lesions=())
+    result = dataclasses.replace(analysed(TWO_VIEWS), lesions=())
     report = compose_report(result, context)
     assert _summary_code(report.objects[0].dataset) == "111241"
     sr = report.objects[0].dataset
@@ -181,7 +181,7 @@ def test_the_same_result_is_the_same_bytes(analysed, context):
     def composed(digest: str, number: int = 1) -> dict[str, bytes]:
         out = {}
         changed = dataclasses.replace(context, result_number=number)
-        for one in compose_report(analysed(MALIGNANT, digest), changed).objects:
+        for one in compose_report(analysed(TWO_VIEWS, digest), changed).objects:
             stream = io.BytesIO()
             one.dataset.save_as(stream, enforce_file_format=True)
             out[one.sop_instance_uid] = stream.getvalue()
@@ -194,12 +194,12 @@ def test_the_same_result_is_the_same_bytes(analysed, context):
 
 
 def test_a_later_result_names_the_one_it_replaces(analysed, context):
-    earlier = compose_report(analysed(MALIGNANT), context).objects[0].dataset
+    earlier = compose_report(analysed(TWO_VIEWS), context).objects[0].dataset
     predecessor = Predecessor(
         1, context.composed_at, earlier.SOPClassUID, earlier.SOPInstanceUID, earlier.SeriesInstanceUID
     )
     later = compose_report(
-        analysed(MALIGNANT), dataclasses.replace(context, result_number=2, predecessor=predecessor)
+        analysed(TWO_VIEWS), dataclasses.replace(context, result_number=2, predecessor=predecessor)
     )
     sr = later.objects[0].dataset
     named = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
@@ -210,7 +210,7 @@ def test_a_later_result_names_the_one_it_replaces(analysed, context):
 def test_highdicom_reads_the_report_back(analysed, context):
     for sop_class in ("comprehensive-3d", "comprehensive"):
         changed = dataclasses.replace(context, sr_sop_class=sop_class)
-        written = _written(compose_report(analysed(MALIGNANT), changed).objects[0].dataset)
+        written = _written(compose_report(analysed(TWO_VIEWS), changed).objects[0].dataset)
         stream = io.BytesIO()
         written.save_as(stream, enforce_file_format=True)
         stream.seek(0)
@@ -222,7 +222,7 @@ def test_highdicom_reads_the_report_back(analysed, context):
 
 
 def test_times_are_those_of_the_images_zone(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     header = copy.deepcopy(result.study.header)
     header.TimezoneOffsetFromUTC = "-0500"
     study = dataclasses.replace(result.study, header=header)
@@ -232,14 +232,14 @@ def test_times_are_those_of_the_images_zone(analysed, context):
 
 
 def test_images_never_looked_at_are_no_success(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     left = SetAside(Reason.IMAGE_LIMIT, "More images than the limit allows.", "1.2.3")
     report = compose_report(dataclasses.replace(result, lesions=(), set_aside=(left,)), context)
     assert _summary_code(report.objects[0].dataset) == "111243"
 
 
 def test_patient_and_study_are_the_sources(analysed, context):
-    result = analysed(MALIGNANT)
+    result = analysed(TWO_VIEWS)
     source = result.study.header
     for one in compose_report(result, context).objects:
         for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "StudyID"):
@@ -249,7 +249,7 @@ def test_patient_and_study_are_the_sources(analysed, context):
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", [MALIGNANT, "calibrated", "cine of 30 frames", "colour JPEG", NOT_BREAST])
+@pytest.mark.parametrize("name", [TWO_VIEWS, "calibrated", "cine of 30 frames", "colour JPEG", NOT_BREAST])
 def test_dciodvfy_finds_nothing(analysed, context, name, tmp_path):
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed: make peers")
@@ -270,7 +270,7 @@ def test_dciodvfy_finds_nothing(analysed, context, name, tmp_path):
 @pytest.mark.peers
 def test_orthanc_gives_back_what_it_was_sent(analysed, context, tmp_path):
     paths = []
-    for index, one in enumerate(compose_report(analysed(MALIGNANT), context).objects):
+    for index, one in enumerate(compose_report(analysed(TWO_VIEWS), context).objects):
         paths.append(tmp_path / f"{index}.dcm")
         one.dataset.save_as(paths[-1], enforce_file_format=True)
     with running_orthanc(tmp_path / "orthanc") as orthanc:
@@ -288,7 +288,7 @@ def test_orthanc_gives_back_what_it_was_sent(analysed, context, tmp_path):
 
 
 def test_the_facts_are_json_and_the_page_escapes(analysed, context):
-    result = dataclasses.replace(analysed(MALIGNANT), warnings=("<script>alert(1)</script>",))
+    result = dataclasses.replace(analysed(TWO_VIEWS), warnings=("<script>alert(1)</script>",))
     report = compose_report(result, context)
     assert json.loads(json.dumps(report.summary))["lesions"][0]["views"][0]["outline"]
     assert "<script>" not in report.page
