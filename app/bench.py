@@ -21,6 +21,8 @@ import psutil
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from app.analyse import load, run
+from app.application import Job
 from app.bootstrap import prepare_process
 from app.demo.node import Node, running_node
 from app.demo.pacs import Pacs, running_pacs
@@ -28,8 +30,10 @@ from app.demo.studies import Sample, make_study, read_samples
 from app.node.status import close_study
 from app.send import send
 from app.settings import Settings
+from operators.report.composed import ReportContext
 
 STUDIES, WARM_UP, PROCESSES = 12, 2, 3
+CINES, CINE_FRAMES = 3, 300
 _PATIENCE_SECONDS = 60.0
 _PREDICTIONS = Path(__file__).parents[1] / "validation" / "predictions"
 
@@ -43,9 +47,12 @@ def main() -> int:
         folder = Path(name)
         warm, gateway_mib = _warm(folder)
         cold = _cold(folder)
+        cine, cine_cpu = _cine(folder)
     _say("study of four images, last image acknowledged to SR in the PACS, closed by command", warm, "s")
     _say("the same study, one process a study (python -m app)", cold, "s")
     print(f"ratio of the medians: {statistics.median(cold) / statistics.median(warm):.1f}")
+    _say(f"a cine of {CINE_FRAMES} frames, from file to result in a warm process", cine, "s")
+    _say("the same, CPU time of all threads", cine_cpu, "s")
     print(f"gateway, resident memory after {STUDIES} studies: {gateway_mib:.0f} MiB")
     files = [str(path) for path in sorted(_PREDICTIONS.glob("*.parquet"))]
     if files:
@@ -125,6 +132,22 @@ def _cold(folder: Path) -> list[float]:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         seconds.append(time.monotonic() - started)
     return seconds
+
+
+def _cine(folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds and CPU seconds of a study that is one long cine, models loaded."""
+    settings = Settings()
+    models = load(settings)
+    (sample,) = (one for one in read_samples() if one.kind == "cine")
+    paths = make_study(sample, folder, 1, datetime.now(), cine_frames=CINE_FRAMES).paths
+    seconds, used = [], []
+    for number in range(CINES):
+        job = Job(paths, folder / f"cine{number}", ReportContext(datetime.now().astimezone()))
+        started, cpu = time.monotonic(), time.process_time()
+        run(job, engines=models, settings=settings)
+        seconds.append(time.monotonic() - started)
+        used.append(time.process_time() - cpu)
+    return seconds, used
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from operators.findings import Detections, LesionView, Track
 from operators.follow_lesions import Sighting, Sightings, box_of, follow, key_sightings, overlap, sight
 from operators.frame_pixels import stream_pixels
 from operators.outline import measure, outline_of
-from operators.study import Frame, Reason, Selection, SetAside
+from operators.pixel_layout import UndecodableError
+from operators.study import Frame, Instance, Reason, Selection, SetAside
 from operators.tissue import Pixels
 
 # Frames on which a lesion of a cine must be seen: one in ten frames, from one up to so many.
@@ -54,23 +55,30 @@ class _Search:
 
 
 def find_lesions(selection: Selection, model: LesionModel, *, maximum_lesions_per_frame: int) -> Detections:
-    """Run the lesion model on the frames of a selection."""
-    search = _Search(model, maximum_lesions_per_frame)
+    """Run the lesion model on the frames of a selection.
+
+    A cine of which a frame beside a key frame turns out to be damaged is set aside whole, as one is by
+    `select_frames`.
+    """
+    frames: list[Frame] = []
     tracks: list[Track] = []
-    warnings = list(selection.warnings)
+    aside, warnings = list(selection.set_aside), list(selection.warnings)
     for (_, single, *_), group in itertools.groupby(sorted(selection.frames, key=_place), key=_place):
-        frames = list(group)
-        if single:
-            tracks += _still(frames, search)
-        else:
-            found, note = _cine(frames, search)
-            tracks += found
-            warnings += [note] if note else []
+        wanted, search = list(group), _Search(model, maximum_lesions_per_frame)
+        try:
+            found, note = (_still(wanted, search), None) if single else _cine(wanted, search)
+        except UndecodableError as error:
+            aside.append(_aside(wanted[0].instance, None, error.reason, error.detail))
+            continue
+        frames += search.frames
+        aside += search.set_aside
+        tracks += found
+        warnings += [note] if note else []
     return Detections(
         selection.study,
-        tuple(sorted(set(search.frames), key=lambda frame: frame.key)),
+        tuple(sorted(set(frames), key=lambda frame: frame.key)),
         tuple(tracks),
-        (*selection.set_aside, *search.set_aside),
+        tuple(aside),
         tuple(warnings),
     )
 
@@ -171,14 +179,17 @@ def _view(frame: Frame, grey: Pixels, found: Found, lesion: Component) -> Lesion
 
 def _unfamiliar(frame: Frame) -> SetAside:
     several = frame.instance.number_of_frames > 1
-    return SetAside(
+    return _aside(
+        frame.instance,
+        frame.frame_number if several else None,
         Reason.NOT_BREAST_ULTRASOUND,
         "The picture does not look like the breast ultrasound that the models learned from; nothing is said "
         "of it.",
-        frame.instance.sop_instance_uid,
-        frame.frame_number if several else None,
-        frame.instance.path.name,
     )
+
+
+def _aside(instance: Instance, number: int | None, reason: Reason, detail: str) -> SetAside:
+    return SetAside(reason, detail, instance.sop_instance_uid, number, instance.path.name)
 
 
 class FindLesionsOperator(Operator):

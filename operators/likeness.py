@@ -18,7 +18,7 @@ from operators.study import Region
 Three = tuple[float, float, float]
 
 # Fitted by `busmap validate views` on the views found in BUS-BRA folds 1-4; order as in `differences`.
-WEIGHTS = (-2.0, -4.0, -7.8, -3.5, -7.9, -2.7)
+WEIGHTS = (-1.7, -4.5, -7.5, -3.5, -9.3, -2.6)
 INTERCEPT = 5.1
 # SAME: the greatest sum of sensitivity and specificity there. OTHER: below it at most one pair in twenty is
 # of one lesion, where four in five are before looking.

@@ -150,8 +150,8 @@ def views(
         )
         typer.echo(
             f"fitted anew, cross-validated: AUC {empirical_auc(held_out, pairs.same):.3f} "
-            f"({interval.low:.3f} to {interval.high:.3f}), n = {int(pairs.same.sum())} patients, as many pairs "
-            f"of one lesion and {int((~pairs.same).sum())} of two"
+            f"({interval.low:.3f} to {interval.high:.3f}), n = {int(pairs.same.sum())} patients' pairs of "
+            f"one lesion and {int((~pairs.same).sum())} of two"
         )
         scores = pairs.differences @ WEIGHTS + INTERCEPT
         for name, threshold in (("joined", SAME), ("not called two", OTHER)):

@@ -59,14 +59,16 @@ def read_samples() -> tuple[Sample, ...]:
     return tuple(Sample(**{**entry, "files": tuple(entry["files"])}) for entry in entries)
 
 
-def make_study(sample: Sample, folder: Path, number: int, at: datetime) -> SampleStudy:
-    """Write the DICOM files of a sample into `folder`."""
+def make_study(
+    sample: Sample, folder: Path, number: int, at: datetime, *, cine_frames: int = CINE_FRAMES
+) -> SampleStudy:
+    """Write the DICOM files of a sample into `folder`; `cine_frames` is the length of a cine."""
     study_uid, series_uid = generate_uid(), generate_uid()
     paths = []
     for place, name in enumerate(sample.files, start=1):
         with Image.open(SAMPLES / name) as picture:
             grey = np.asarray(picture.convert("L"))
-        dataset = _image(grey, sample, at)
+        dataset = _image(grey, sample, at, cine_frames)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
         dataset.PatientID, dataset.PatientName = f"DEMO{number}", f"Demo^{number}"
         dataset.AccessionNumber, dataset.StudyID = f"D{number:05d}", str(number)
@@ -76,7 +78,7 @@ def make_study(sample: Sample, folder: Path, number: int, at: datetime) -> Sampl
     return SampleStudy(sample, study_uid, tuple(paths))
 
 
-def _image(grey: Grey, sample: Sample, at: datetime) -> FileDataset:
+def _image(grey: Grey, sample: Sample, at: datetime, cine_frames: int) -> FileDataset:
     cine = sample.kind == "cine"
     sop_class = UltrasoundMultiFrameImageStorage if cine else UltrasoundImageStorage
     meta = FileMetaDataset()
@@ -95,7 +97,9 @@ def _image(grey: Grey, sample: Sample, at: datetime) -> FileDataset:
     screen = np.pad(grey, ((_STRIP, 0), (0, 0)))
     _regions(dataset, grey, sample.cm_per_pixel)
     if cine:
-        _native(dataset, np.stack([np.pad(frame, ((_STRIP, 0), (0, 0))) for frame in _moved(grey)]))
+        _native(
+            dataset, np.stack([np.pad(frame, ((_STRIP, 0), (0, 0))) for frame in _moved(grey, cine_frames)])
+        )
         dataset.FrameTime, dataset.FrameIncrementPointer = "40", 0x00181063
     elif sample.kind == "jpeg":
         _jpeg(dataset, screen)
@@ -142,11 +146,11 @@ def _layout(dataset: Dataset, rows: int, columns: int, photometric_interpretatio
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
 
 
-def _moved(grey: Grey) -> Sequence[Grey]:
+def _moved(grey: Grey, count: int) -> Sequence[Grey]:
     """A sweep over one picture: slowly shifted and zoomed, as a hand would move the probe."""
     picture = Image.fromarray(grey)
     frames = []
-    for phase in np.linspace(0, 2 * np.pi, CINE_FRAMES, endpoint=False):
+    for phase in np.linspace(0, 2 * np.pi, count, endpoint=False):
         zoom = 1 + 0.04 * (1 - np.cos(phase))
         x, y = 0.03 * grey.shape[1] * np.sin(phase), 0.02 * grey.shape[0] * (1 - np.cos(phase))
         matrix = (1 / zoom, 0, float(x) + (1 - 1 / zoom) * grey.shape[1] / 2, 0, 1 / zoom, float(y))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEGBaseline8Bit
 
 from app.node.analyst import Analyst
 from app.settings import Settings
@@ -21,7 +22,8 @@ from operators.find_lesions import find_lesions
 from operators.follow_lesions import MAXIMUM_KEY_FRAMES, Sighting, follow, key_sightings, qualities
 from operators.load_study import load_study
 from operators.select_frames import select_frames
-from operators.study import Frame, Instance, Region
+from operators.study import Frame, Instance, Reason, Region
+from tests.operators.made_files import compressed, image, jpeg, region, save, with_regions
 from tests.phantoms import Ellipse, cine, draw, sweep, tissue
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +120,20 @@ def test_what_shows_on_two_frames_of_a_long_cine_is_said_and_not_reported(models
     found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
     assert found.tracks == ()
     assert [warning for warning in found.warnings if "fewer than 3 frames" in warning]
+
+
+def test_a_damaged_frame_beside_a_key_frame_sets_the_cine_aside(models, tmp_path):
+    """It was not among the searched ones, so only the search around the key frame meets it."""
+    streams = [jpeg(frame) for frame in sweep(12, 1, 12, LESION)]
+    streams[6] = streams[6][:300]
+    ds = compressed(image(np.zeros((1, 480, 640), np.uint8)), streams, JPEGBaseline8Bit)
+    ds.NumberOfFrames = 12
+    (study,) = load_study([save(with_regions(ds, region(0, 0, 639, 479)), tmp_path / "cine")])
+    selection = select_frames(study, maximum_frames_per_instance=4, maximum_frames_per_study=4)
+    assert [frame.frame_number for frame in selection.frames] == [2, 5, 8, 11]
+    found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    assert (found.tracks, found.frames) == ((), ())
+    assert found.set_aside[-1].reason is Reason.PIXELS_UNDECODABLE
 
 
 # What one picture and the net need, measured over ten frames, is the base; the rest of a cine adds nothing.

@@ -24,6 +24,7 @@ from operators.report.wording import measured_text
 from operators.select_frames import select_frames
 from operators.study import Region
 from tests.operators.made_files import image, region, save, with_regions
+from tests.operators.test_report import complaints
 from tests.phantoms import Ellipse, draw, tissue
 
 # The drawn lesion of every `synthetic-cal-*` phantom: centre (128, 110), half axes 50 and 30 pixels.
@@ -163,28 +164,36 @@ def test_the_skin_is_where_the_reference_pixel_puts_it(attributes, skin):
     assert one.skin_y == (None if skin is None else pytest.approx(skin))
 
 
-def test_a_lesion_at_the_edge_is_a_lower_bound_in_report_and_page(analysed, context, tmp_path):
-    ds = with_regions(image(draw([Ellipse(20, 220, 90, 60)]), "edge"), region(0, 0, 639, 479, 0.007))
-    result = analysed((save(ds, tmp_path / "edge"),))
-    report = compose_report(result, context)
-    (lesion,) = result.lesions
-    assert lesion.views[0].measurement.cut
+@pytest.fixture
+def composed(analysed, context, tmp_path):
+    """Analyse one drawn lesion with a stated skin line at the top, and compose its report."""
+
+    def compose(lesion):
+        study = {"StudyDate": "20260504", "StudyTime": "120000", "StudyID": "1", "ImageLaterality": "L"}
+        item = region(0, 0, 639, 479, 0.007, ReferencePixelX0=0, ReferencePixelY0=0)
+        ds = with_regions(image(draw([lesion]), "drawn", **study), item)
+        result = analysed((save(ds, tmp_path / "drawn"),))
+        (only,) = result.lesions
+        return only.views[0].measurement, compose_report(result, context)
+
+    return compose
+
+
+@pytest.mark.peers
+def test_a_lesion_at_the_edge_is_a_lower_bound_in_report_and_page(composed, tmp_path):
+    size, report = composed(Ellipse(20, 220, 90, 60))
+    assert size.cut
     assert "at least" in report.page
     said = str(report.objects[0].dataset)
     assert "'CUT'" in said
     assert "'111354'" not in said, "no orientation of what goes on beyond the picture"
+    assert complaints(report, tmp_path) == []
 
 
-def test_depth_and_orientation_are_in_the_report(analysed, context, tmp_path):
-    lesion = Ellipse(320, 240, 55, 85)
-    ds = with_regions(
-        image(draw([lesion]), "tall"), region(0, 0, 639, 479, 0.007, ReferencePixelY0=0, ReferencePixelX0=0)
-    )
-    result = analysed((save(ds, tmp_path / "tall"),))
-    (found_lesion,) = result.lesions
-    size = found_lesion.views[0].measurement
+@pytest.mark.peers
+def test_depth_and_orientation_are_in_the_report(composed, tmp_path):
+    size, report = composed(Ellipse(320, 240, 55, 85))
     assert size.depth_mm == pytest.approx((240 - 85) * 0.07, rel=0.03, abs=0.07)
-    report = compose_report(result, context)
     said = str(report.objects[0].dataset)
     assert "'111356'" in said
     assert "'121243'" in said
@@ -192,6 +201,7 @@ def test_depth_and_orientation_are_in_the_report(analysed, context, tmp_path):
     facts = report.summary["lesions"][0]
     assert facts["parallel"] is False
     assert facts["depth_mm"] == round(size.depth_mm, 1)
+    assert complaints(report, tmp_path) == []
 
 
 # Invariances ---------------------------------------------------------------------------------------------
