@@ -141,6 +141,9 @@ class DestinationSettings(_Section):
     qido_url: str | None = Field(
         None, description="address of the destination's DICOMweb service, for identity_check qido"
     )
+    rejection_note: bool = Field(
+        False, description="send an IHE IOCM rejection note for the objects that a newer result replaces"
+    )
 
     _check_title = field_validator("ae_title")(_ae_title)
 

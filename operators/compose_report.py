@@ -7,26 +7,23 @@ the same objects.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
-from pydicom.dataset import Dataset
 
 from operators.findings import StudyResult
 from operators.read_header import quiet_pydicom
 from operators.report.capture import compose_captures
 from operators.report.composed import ComposedReport, ReportContext
+from operators.report.document import zone_of
 from operators.report.sr import compose_sr
 from operators.report.summary import render_page, summarise
 from operators.report.uids import result_key
 
-_UTC = timedelta(0)
-
 
 def compose_report(result: StudyResult, context: ReportContext) -> ComposedReport:
     """Compose the result of a study, its times in the zone of the images, or of this machine."""
-    context = replace(context, composed_at=context.composed_at.astimezone(_zone(result.study.header)))
+    context = replace(context, composed_at=context.composed_at.astimezone(zone_of(result.study.header)))
     key = result_key(result, context)
     with quiet_pydicom():  # the library remarks on names, quoting them
         captures = compose_captures(result, context, key)
@@ -37,14 +34,6 @@ def compose_report(result: StudyResult, context: ReportContext) -> ComposedRepor
         summary=summarise(result, context),
         page=render_page(result, context, pictures),
     )
-
-
-def _zone(header: Dataset) -> timezone | None:
-    """The zone of Timezone Offset From UTC (PS3.3 C.12.1.1.8), None where the source states none."""
-    try:
-        return timezone(datetime.strptime(str(header.get("TimezoneOffsetFromUTC")), "%z").utcoffset() or _UTC)
-    except ValueError:
-        return None
 
 
 class ComposeReportOperator(Operator):

@@ -31,7 +31,8 @@ WORKER_POINTS = (
     "delivery-committed",
     "job-finished",
 )
-CRASH_POINTS = GATEWAY_POINTS + WORKER_POINTS
+REJECTION_POINTS = ("rejection-written", "rejection-committed")  # where a destination takes such notes
+CRASH_POINTS = GATEWAY_POINTS + WORKER_POINTS + REJECTION_POINTS
 VARIABLE = "BUSMAP_CRASH_AT"
 
 _seen: dict[str, int] = {}

@@ -24,10 +24,12 @@ from pynetdicom.association import Association
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.logs import log
+from app.node.association import free_when_over
 from app.node.clock import Chance, Clock
 from app.node.crash import crash_point
 from app.node.identity import KEYWORDS, MISMATCH, OFF, RELEASED, patient_of
 from app.node.identity_query import IdentityCheck
+from app.node.reject import make_rejection_notes
 from app.node.store.database import Store
 from app.node.store.deliveries import (
     Delivery,
@@ -92,12 +94,15 @@ class Deliverer:
         self._store, self._destination, self._sender = store, destination, sender
         self._clock, self._chance = clock, chance
         self._stop = threading.Event()
+        # Studies whose results may replace something here; None at first: all are looked at once.
+        self._to_reject: set[str] | None = None
 
     def run(self, wake: threading.Event, poll_seconds: float) -> None:
         """Send until stopped; `wake` cuts the wait short."""
         while not self._stop.is_set():
             try:
                 busy = self.send_due()
+                busy = self._reject_replaced() or busy
             except Exception as error:
                 # The thread must outlive whatever a destination or the disk does; what was being sent is
                 # due again.
@@ -122,7 +127,18 @@ class Deliverer:
         cleared = self._compare([one for one in due if self._is_whole(one)])
         if cleared:
             self._send(cleared)
+        if self._to_reject is not None:
+            self._to_reject |= {one.study_instance_uid for one in due}
         return bool(due)
+
+    def _reject_replaced(self) -> bool:
+        """Queue the rejection notes that what was sent calls for; answers whether there is one."""
+        if not self._destination.rejection_note or self._to_reject == set():
+            self._to_reject = set()
+            return False
+        made = make_rejection_notes(self._store, self._destination.name, self._to_reject, self._clock.now())
+        self._to_reject = set()
+        return made > 0
 
     def _compare(self, due: Sequence[Delivery]) -> list[Delivery]:
         """Compare patients before sending: what may be sent, with its `identity`; the rest is parked."""
@@ -179,6 +195,7 @@ class Deliverer:
         if not association.is_established:
             self._not_associated(association, due)
             return
+        free_when_over(association)
         try:
             for index, one in enumerate(due):
                 if self._stop.is_set():

@@ -21,6 +21,7 @@ from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from app.node.association import free_when_over
 from app.node.identity import KEYWORDS, Compared, Patient, compare, patient_of
 from app.settings import DestinationSettings
 
@@ -151,6 +152,7 @@ class FindInquiry:
         except (OSError, RuntimeError, ValueError):
             raise Unanswered("unreachable") from None
         if found.is_established:
+            free_when_over(found)
             return found
         if found.is_rejected:
             raise Unanswered("query-rejected")
@@ -159,14 +161,9 @@ class FindInquiry:
         raise Unanswered("unreachable")
 
     def close(self) -> None:
-        """Release the association; free a question that still waits in the library."""
-        association = self._association
-        if association is None:
-            return
-        # pynetdicom waits without bound for its reactor, which is gone where the peer has aborted.
-        association._is_paused = True
-        if association.is_established:
-            association.release()
+        """Release the association."""
+        if self._association is not None and self._association.is_established:
+            self._association.release()
 
 
 def _question(study_instance_uid: str) -> Dataset:

@@ -19,6 +19,7 @@ class ObjectKind(StrEnum):
     STRUCTURED_REPORT = "structured-report"
     SUMMARY_CAPTURE = "summary-capture"
     LESION_CAPTURE = "lesion-capture"
+    REJECTION_NOTE = "rejection-note"
 
 
 @dataclass(frozen=True)

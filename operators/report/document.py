@@ -7,7 +7,7 @@ context, so that the same result composed twice is the same bytes.
 from __future__ import annotations
 
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import highdicom
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -74,9 +74,29 @@ def contributing_equipment(context: ReportContext, result: StudyResult) -> highd
     )
 
 
+def zone_of(header: Dataset) -> timezone | None:
+    """The zone of Timezone Offset From UTC (PS3.3 C.12.1.1.8), None where the source states none."""
+    try:
+        return timezone(
+            datetime.strptime(str(header.get("TimezoneOffsetFromUTC")), "%z").utcoffset() or timedelta(0)
+        )
+    except ValueError:
+        return None
+
+
 def finish(dataset: Dataset, result: StudyResult, context: ReportContext, description: str) -> Dataset:
-    """Fix dates and what the library leaves open, and give the file meta information; returns `dataset`."""
-    at: datetime = context.composed_at
+    """Complete an object of a result; returns `dataset`."""
+    return complete(dataset, result.study.header, context.composed_at, description)
+
+
+def complete(dataset: Dataset, header: Dataset, at: datetime, description: str) -> Dataset:
+    """Fix dates and what the library leaves open, and give the file meta information; returns `dataset`.
+
+    Parameters
+    ----------
+    header : where patient and study attributes are copied from.
+    at : when the object was composed, in the zone that it states.
+    """
     dataset.TimezoneOffsetFromUTC = f"{at:%z}"
     for prefix in ("Content", "InstanceCreation", "Series"):
         setattr(dataset, f"{prefix}Date", f"{at:%Y%m%d}")
@@ -86,7 +106,7 @@ def finish(dataset: Dataset, result: StudyResult, context: ReportContext, descri
     for equipment in dataset.get("ContributingEquipmentSequence") or ():  # the library adds itself, dated now
         equipment.ContributionDateTime = f"{at:%Y%m%d%H%M%S}"
     for keyword in _COPIED:
-        value = result.study.header.get(keyword)
+        value = header.get(keyword)
         if value not in (None, ""):
             setattr(dataset, keyword, value)
     dataset.SeriesDescription = description

@@ -19,8 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_FIND
 
+from app.node.association import free_when_over
 from app.node.identity import Compared, compare, not_checked, patient_of
 from app.node.identity_query import IdentityCheck
 from app.settings import DestinationSettings
@@ -182,7 +183,7 @@ def find_scp(answer: Any, **entity_settings: Any) -> Iterator[int]:
     entity = AE("PACS")
     for name, value in entity_settings.items():
         setattr(entity, name, value)
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    entity.add_supported_context(STUDY_FIND)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer)])
     try:
         yield server.server_address[1]
@@ -246,13 +247,34 @@ def test_a_destination_that_aborts_holds_nobody_up() -> None:
         event.assoc.abort()
 
     entity = AE("PACS")
-    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    entity.add_supported_context(STUDY_FIND)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_ESTABLISHED, abort)])
     try:
         for _ in range(5):
             assert not_checked(asked(server.server_address[1], seconds=0.5).code)
     finally:
         server.shutdown()
+
+
+def test_a_request_on_an_association_that_is_over_ends() -> None:
+    """The library checks, then waits for its reactor: an abort between the two must not hold it for ever."""
+    entity = AE("TEST")
+    entity.dimse_timeout = entity.acse_timeout = 0.5
+    entity.add_requested_context(STUDY_FIND)
+    with find_scp(lambda event: iter(())) as port:
+        association = entity.associate("127.0.0.1", port)
+        free_when_over(association)
+        association.abort()
+        association.join(10)
+        association.is_established = True  # as it was when the library checked
+        ended = threading.Event()
+
+        def ask() -> None:
+            list(association.send_c_find(found(StudyInstanceUID="1.2.3"), STUDY_FIND))
+            ended.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert ended.wait(30)
 
 
 def test_nobody_and_somebody_who_says_nothing() -> None:

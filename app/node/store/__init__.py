@@ -6,5 +6,6 @@ images.py      what arrives, and when a study closes
 work.py        jobs and their results
 deliveries.py  the outbox
 versions.py    which result replaces which
+rejections.py  what a destination is told of that
 overview.py    what an operator sees
 """

@@ -18,7 +18,7 @@ from app.node.identity import MISMATCH, RELEASED
 from app.node.store.database import Store
 from app.node.store.schema import DeliveryState, JobState, delivery, job, result_object, study
 from app.node.store.versions import is_replaced, supersede
-from app.node.store.work import ResultObject
+from app.node.store.work import REJECTION_NOTE, ResultObject
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,17 @@ def requeue_study(
         .scalar_subquery()
     )
     with store.write() as connection:
-        objects = list(
-            connection.execute(select(result_object.c.id).where(result_object.c.job_id == newest)).scalars()
-        )
+        kinds = {
+            row.id: row.kind
+            for row in connection.execute(
+                select(result_object.c.id, result_object.c.kind).where(result_object.c.job_id == newest)
+            )
+        }
         identity = RELEASED if release_identity else None
         again = (DeliveryState.ACCEPTED, DeliveryState.QUEUED, DeliveryState.PARKED)
         changed = connection.execute(
             update(delivery)
-            .where(delivery.c.object_id.in_(objects), delivery.c.state.in_(again))
+            .where(delivery.c.object_id.in_(list(kinds)), delivery.c.state.in_(again))
             .values(state=DeliveryState.QUEUED, attempts=0, queued_at=now, next_try_at=now, identity=identity)
         ).rowcount
         for name in destinations:
@@ -202,8 +205,9 @@ def requeue_study(
                     select(delivery.c.object_id).where(delivery.c.destination == name)
                 ).scalars()
             )
-            for object_id in objects:
-                if object_id not in having:
+            for object_id, kind in kinds.items():
+                # A rejection note speaks of what one destination holds: no other gets it.
+                if object_id not in having and kind != REJECTION_NOTE:
                     connection.execute(
                         insert(delivery).values(
                             object_id=object_id,

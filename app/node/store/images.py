@@ -121,7 +121,7 @@ def keep_instance(store: Store, received: ReceivedInstance) -> Outcome:
                     "used, the other is kept in quarantine; find out at the sender which one is right.",
                     received.received_at,
                 )
-                if received.is_image:
+                if received.is_image or any(row.kind != InstanceKind.OTHER for row in known):
                     _open(connection, affected, received.received_at)
             return Outcome.QUARANTINE
         kind = InstanceKind.IMAGE if received.is_image else InstanceKind.OTHER

@@ -28,7 +28,7 @@ from app.node.store.schema import (
 )
 from app.node.store.versions import supersede_earlier
 
-STRUCTURED_REPORT = "structured-report"
+STRUCTURED_REPORT, REJECTION_NOTE = "structured-report", "rejection-note"
 
 
 @dataclass(frozen=True)
