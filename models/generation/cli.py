@@ -53,9 +53,11 @@ def train(
         typer.echo(f"BUS-BRA, folds {folds}: {len(records)} images")
         facts = {"folds": list(numbers), "excluded_device": exclude_device}
         settings = module.Settings(seed=seed)
-        module.train(
-            records, out, facts, settings, minutes=minutes, start=start, decoder_epochs=decoder_epochs
-        )
+        parallel = import_module("models.training.parallel")
+        with parallel.joined(import_module("models.training.device").best_device()):
+            module.train(
+                records, out, facts, settings, minutes=minutes, start=start, decoder_epochs=decoder_epochs
+            )
         typer.echo(f"Product: {out / 'product'}")
 
 

@@ -33,7 +33,7 @@ from models.generation.train_autoencoder import AutoencoderTraining, train_autoe
 from models.generation.train_flow import FlowTraining, encode, train_flow
 from models.training.device import best_device, has_bfloat16
 from models.training.loop import Fitted
-from models.training.parallel import joined
+from models.training.parallel import rank
 from models.training.run import RunDiffersError, begin_run
 
 _AUTOENCODER, _FLOW = AutoencoderTraining(), FlowTraining()
@@ -116,39 +116,39 @@ def train(
             **facts,
         },
     )
-    with joined(device):
-        frames = prepare(records, out, settings.seed)
-        training, validation = pools(records, frames, settings.seed)
-        flow: FlowNet | None = None
-        before: tuple[dict[str, float], ...] = ()
-        if start is None:
-            first = replace(settings.autoencoder, low_precision=low)
-            autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
-        else:
-            earlier = _earlier(start, facts, device)
-            autoencoder, flow, before = earlier.autoencoder, earlier.flow, _history(start)
-            if decoder_epochs:
-                loop = replace(settings.autoencoder.loop, epochs=decoder_epochs)
-                again = replace(settings.autoencoder, loop=loop, low_precision=low)
-                autoencoder = train_autoencoder(
-                    training, validation, out / "autoencoder", again, device, autoencoder
-                )
-        stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
-        latents = [
-            encode(autoencoder, pool, out / f"latents-{name}.npz", device)
-            for name, pool in (("training", training), ("validation", validation))
-        ]
-        fitted = train_flow(
-            (training, latents[0]),
-            (validation, latents[1]),
-            out / "flow",
-            replace(settings.flow, low_precision=low),
-            device,
-            network=flow.requires_grad_(True) if flow else None,
-            before=before,
-            minutes=minutes,
-            after_epoch=stage.after_epoch,
-        )
+    frames = prepare(records, out, settings.seed)
+    training, validation = pools(records, frames, settings.seed)
+    flow: FlowNet | None = None
+    before: tuple[dict[str, float], ...] = ()
+    if start is None:
+        first = replace(settings.autoencoder, low_precision=low)
+        autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
+    else:
+        earlier = _earlier(start, facts, device)
+        autoencoder, flow, before = earlier.autoencoder, earlier.flow, _history(start)
+        if decoder_epochs:
+            loop = replace(settings.autoencoder.loop, epochs=decoder_epochs)
+            again = replace(settings.autoencoder, loop=loop, low_precision=low)
+            autoencoder = train_autoencoder(
+                training, validation, out / "autoencoder", again, device, autoencoder
+            )
+    stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
+    latents = [
+        encode(autoencoder, pool, out / f"latents-{name}.npz", device)
+        for name, pool in (("training", training), ("validation", validation))
+    ]
+    fitted = train_flow(
+        (training, latents[0]),
+        (validation, latents[1]),
+        out / "flow",
+        replace(settings.flow, low_precision=low),
+        device,
+        network=flow.requires_grad_(True) if flow else None,
+        before=before,
+        minutes=minutes,
+        after_epoch=stage.after_epoch,
+    )
+    if rank() == 0:
         stage.keep(fitted)
 
 

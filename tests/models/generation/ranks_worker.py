@@ -1,4 +1,4 @@
-"""Started by torchrun: trains into each folder given, on the made data set of the first argument.
+"""Started by torchrun: trains into each folder given, on the made set of the first argument, then a small stage.
 
 The first process writes what it is told of a batch that does not divide.
 """
@@ -14,6 +14,7 @@ from models.data.busbra import read_busbra
 from models.generation.paper.train import train
 from models.training.parallel import UnequalSharesError, joined, own_randomness, own_rows, rank, world
 from tests.models.generation.small import small_settings
+from tests.models.generation.small_stage import run_stage
 
 
 def draws() -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +38,7 @@ def main() -> None:
         torch.save(draws(), data.parent / f"drawn-{rank()}.pt")
         for folder in folders:
             train(records, folder, small_settings(epochs=3, dropout=0.0))
+        run_stage(data, data.parent / "stage-two", dropout=0.0)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,14 @@ def learning_records(data: Path) -> list[Record]:
 
 
 def run_stage(
-    data: Path, out: Path, flow_epochs: int = 3, start: Path | None = None, decoder_epochs: int = 0
+    data: Path,
+    out: Path,
+    flow_epochs: int = 3,
+    start: Path | None = None,
+    decoder_epochs: int = 0,
+    dropout: float = 0.1,
 ) -> None:
     """Train a small stage."""
     settings = small_settings(flow_epochs)
+    settings = replace(settings, flow=replace(settings.flow, network=replace(FLOW, dropout=dropout)))
     train(learning_records(data), out, FACTS, settings, start=start, decoder_epochs=decoder_epochs)
