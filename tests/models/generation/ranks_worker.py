@@ -1,4 +1,4 @@
-"""Started by torchrun: trains into each folder given, on the made set of the first argument, then a small stage.
+"""Started by torchrun: trains into each folder given, on the made set of the first argument, and a stage.
 
 The first process writes what it is told of a batch that does not divide.
 """
