@@ -63,7 +63,7 @@ def test_report_captures_and_page_say_what_they_replace(analysed, monkeypatch):
     said = "Result 2, 2026-05-04 14:30, replaces result 1 of 14:02"
     sr, *captures = (one.dataset for one in report.objects)
     assert said in sr.to_json()
-    assert drawn.count(said) == len(captures) == 2
+    assert drawn.count(said) == len(captures) >= 2
     assert said in report.page
     [study] = sr.PredecessorDocumentsSequence
     [series] = study.ReferencedSeriesSequence
