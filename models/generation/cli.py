@@ -13,10 +13,14 @@ from typing import Annotated
 
 import typer
 
-from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
+from models.data.busbra import read_busbra
+from models.generation.folds import fold_numbers
+from models.generation.paper.cli import app as paper
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
+
+app.add_typer(paper, name="paper")
 
 _border = partial(border, "generator")
 
@@ -110,17 +114,3 @@ def shard_numbers(shard: str) -> tuple[int, int]:
     if part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole):
         return int(part), int(whole)
     raise typer.BadParameter(f"{shard!r} is no share: 2/8 is the second of eight")
-
-
-def fold_numbers(folds: str) -> tuple[int, ...]:
-    """The folds that a list names.
-
-    Raises
-    ------
-    typer.BadParameter
-        One of them is no development fold.
-    """
-    names = [name.strip() for name in folds.split(",")]
-    if not set(names) <= {str(fold) for fold in DEVELOPMENT_FOLDS}:
-        raise typer.BadParameter(f"{folds!r} names other folds than 1 to 4 (5 confirms only)")
-    return tuple(sorted({int(name) for name in names}))

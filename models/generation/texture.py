@@ -17,6 +17,7 @@ from torch import nn
 
 from models.training.encoder import TAPS
 from models.training.encoder import Encoder as ImageNetEncoder
+from models.training.parallel import mean_over_processes
 
 _CELLS = 4  # a side
 _WINDOW = 8  # px over which local mean and spread are taken
@@ -101,4 +102,5 @@ def texture_loss(
 
 
 def _relative(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    return F.l1_loss(drawn, real) / real.abs().mean().clamp(min=1e-3)
+    usual = mean_over_processes(real.abs().mean())  # of the whole batch, however many share it
+    return F.l1_loss(drawn, real) / usual.clamp(min=1e-3)

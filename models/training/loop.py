@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.training.parallel import (
     agree,
-    mean_over_processes,
+    gathered,
     own_randomness,
     rank,
     told_by_first,
@@ -130,9 +131,8 @@ def fit(
             def show(value: float, epoch: int = epoch) -> None:
                 progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value:.3f}")
 
-            total = _train_epoch(state, epoch, batches, loss, settings, show)
-            mean = mean_over_processes(total / steps_per_epoch)
-            row = {"epoch": epoch + 1.0, "loss": mean}
+            own = _train_epoch(state, epoch, batches, loss, settings, show)
+            row = {"epoch": epoch + 1.0, "loss": fmean(gathered(own))}
             row = told_by_first(row | evaluate(state.average) if rank() == 0 else row)
             state.history.append(row)
             if rank() == 0:
@@ -189,11 +189,11 @@ def _train_epoch(
     settings: LoopSettings,
     show: Callable[[float], None],
 ) -> float:
-    """One epoch, seeded by its number; returns the sum of this process's losses."""
+    """One epoch, seeded by its number; returns the mean of this process's losses."""
     torch.manual_seed(settings.seed * 1000 + epoch)
     network, steering = state.network, state.steering
     network.train()
-    total = 0.0
+    losses = []
     for batch in batches(epoch):
         with own_randomness(settings.seed, epoch, steering.schedule.last_epoch):
             value = loss(state.trained, batch)
@@ -204,9 +204,9 @@ def _train_epoch(
         steering.schedule.step()
         step = steering.schedule.last_epoch
         _update_average(state.average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
-        total += value.item()
-        show(value.item())
-    return total
+        losses.append(value.item())
+        show(losses[-1])
+    return fmean(losses)
 
 
 def _save(state: _State, settings: LoopSettings, checkpoint: Path) -> None:

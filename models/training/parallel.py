@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -87,15 +87,13 @@ def own_randomness(*seed: int) -> Iterator[None]:
         yield
 
 
-def mean_over_processes(value: float) -> float:
-    """The mean of a figure over all processes."""
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over all processes; no gradient passes through it."""
     if world() == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64)
-    if torch.distributed.get_backend() == "nccl":
-        total = total.cuda()
+        return value.detach()
+    total = value.detach().clone()
     torch.distributed.all_reduce(total)
-    return float(total) / world()
+    return total / world()
 
 
 def told_by_first(value: T) -> T:
@@ -107,6 +105,15 @@ def told_by_first(value: T) -> T:
     return told[0]
 
 
+def gathered(value: T) -> list[T]:
+    """Every process's `value`, in the order of processes, in all of them."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
 def agree(stop: bool) -> bool:
     """Whether any process wants to stop: all of them leave after the same epoch."""
-    return mean_over_processes(float(stop)) > 0
+    return any(gathered(stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
+from models.data.busbra import read_busbra
 from models.data.record import Record
+from models.generation.folds import fold_numbers
 from models.training.border import border
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
 ) -> None:
     """Train as published. Meant for a GPU: on two cores one step at 160 px takes most of a minute."""
-    chosen = learning_folds(folds)
+    chosen = fold_numbers(folds)
     if side % 8:
         raise typer.BadParameter(f"--side {side} is no multiple of 8: the network halves it three times")
     with _border():
@@ -65,19 +67,38 @@ def sample(
     typer.echo(f"Drawn: {out} ({count} pictures)")
 
 
-def learning_folds(folds: str) -> tuple[int, ...]:
-    """The folds to learn from.
+@app.command()
+def speed(
+    model: Annotated[Path, typer.Option(help="Folder of a generator: the product of a training stage.")],
+    out: Annotated[Path | None, typer.Option(help="File for all figures (JSON).")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the shipping generator's solver.")] = 12,
+    guidance: Annotated[float, typer.Option(min=0, help="Its guidance in the usual scale; 1 is none.")] = 1.5,
+) -> None:
+    """Time the generator that ships and the published one in one run, and say how many times faster it is.
 
-    Raises
-    ------
-    typer.BadParameter
-        Something else than development folds.
+    The published one is timed over two evaluations of its solver, four of the network, and scaled to 50.
     """
-    known = {str(fold): fold for fold in DEVELOPMENT_FOLDS}
-    names = folds.split(",")
-    if not set(names) <= set(known):
-        raise typer.BadParameter(f"{folds!r} names other folds than 1 to 4 (5 confirms only)")
-    return tuple(sorted({known[name] for name in names}))
+    with _border():
+        from models.generation.flow import Solver
+        from models.generation.paper.compare import compare
+        from models.generation.product import load_generator
+        from models.training.device import best_device
+
+        device = best_device()
+        generator = load_generator(model, device)
+        found = compare(generator, Solver(steps, guidance), generator.prior.side)
+        if out is not None:
+            out.write_text(json.dumps(found.facts(), indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"{found.side} px, {found.threads} threads, one run:")
+    typer.echo(
+        f"shipping, {steps} steps, guidance {guidance}: {found.image_seconds:.3f} s an image "
+        f"(median of {len(found.shipping_seconds)} batches)"
+    )
+    for one in found.paper:
+        typer.echo(
+            f"published, {one.attention}: {one.image_seconds:.0f} s an image (scaled from "
+            f"{len(one.evaluation_seconds)} of 50 evaluations); {found.times_faster(one):.0f} times slower"
+        )
 
 
 def _records(data: Path, folds: tuple[int, ...]) -> list[Record]:

@@ -16,15 +16,15 @@ torch = pytest.importorskip("torch")
 from models.data.busbra import read_busbra  # noqa: E402
 from models.generation.paper import train as training  # noqa: E402
 from models.generation.paper.run import read_run  # noqa: E402
-from tests.models.generation.ranks_worker import draws  # noqa: E402
+from models.generation.product import load_generator  # noqa: E402
+from tests.models.generation.ranks_worker import draws, run_exact_stage  # noqa: E402
 from tests.models.generation.small import small_settings  # noqa: E402
-from tests.models.generation.small_stage import run_stage  # noqa: E402
 from tests.models.made_sets import make_busbra  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-# Relative. Sums of gradients run in another order, nothing else differs: up to 2e-7 was seen in three epochs.
-TOLERANCE = 1e-5
-STAGE_TOLERANCE = 5e-3  # the shipping generator trains in bfloat16 where the processor has it
+# Relative. Sums of gradients run in another order, nothing else differs: up to 3e-7 was seen. The flow learns
+# on the autoencoder's latents, which are rounded to half precision: up to 2e-5 was seen.
+TOLERANCE, AFTER_ROUNDING = 1e-5, 2e-4
 
 
 def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,6 +37,10 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=300,
     )
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in json.loads((run / "history.json").read_text())]
 
 
 def test_two_ranks_have_the_loss_curve_of_one_and_go_on_where_one_was_stopped(tmp_path, monkeypatch):
@@ -55,26 +59,23 @@ def test_two_ranks_have_the_loss_curve_of_one_and_go_on_where_one_was_stopped(tm
     with pytest.raises(KeyboardInterrupt):
         training.train(records, tmp_path / "stopped", chosen)
 
+    run_exact_stage(data, tmp_path / "stage-one")
     result = torchrun(data, tmp_path / "two", tmp_path / "stopped")
     assert result.returncode == 0, result.stderr
     expected = whole.network.state_dict()
     for name in ("two", "stopped"):
-        history = json.loads((tmp_path / name / "history.json").read_text())
-        losses = [row["loss"] for row in history]
-        assert losses == pytest.approx([row["loss"] for row in whole.history], rel=TOLERANCE)
+        curve = losses(tmp_path / name)
+        assert curve == pytest.approx([row["loss"] for row in whole.history], rel=TOLERANCE)
         kept = read_run(tmp_path / name).network.state_dict()
         assert all(torch.allclose(kept[key], expected[key], atol=1e-3) for key in expected)
-    assert result.stdout.count("epoch 3.0000") == 3, "the first process alone speaks"
+    assert result.stdout.count("epoch 3.0000") == 2, "the first process alone speaks"
 
-    run_stage(data, tmp_path / "stage-one", dropout=0.0)
-    for part in ("autoencoder", "flow"):
-        one, two = (
-            json.loads((tmp_path / f"stage-{name}" / part / "history.json").read_text())
-            for name in ("one", "two")
-        )
-        assert [row["loss"] for row in two] == pytest.approx(
-            [row["loss"] for row in one], rel=STAGE_TOLERANCE
-        )
+    for part, tolerance in (("autoencoder", TOLERANCE), ("flow", AFTER_ROUNDING)):
+        one, two = (losses(tmp_path / f"stage-{name}" / part) for name in ("one", "two"))
+        assert len(one) == 2
+        assert two == pytest.approx(one, rel=tolerance)
+    made = load_generator(tmp_path / "stage-two" / "product", torch.device("cpu"))
+    assert made.facts["epochs"] == 2
 
     for rank in (0, 1):
         told = (tmp_path / f"refused-{rank}-of-2").read_text()
