@@ -101,7 +101,7 @@ def _wrong_kind(header: Dataset, *, accept_secondary_capture: bool) -> Verdict |
             )
         return None
     if sop_class == _VOLUME_CLASS:
-        return Reason.WRONG_MODALITY, "A 3D ultrasound volume is not analysed; send two-dimensional images."
+        return Reason.VOLUME, "A 3D ultrasound volume is not analysed; send two-dimensional images."
     if sop_class not in ULTRASOUND_CLASSES:
         return Reason.WRONG_MODALITY, f"Not an ultrasound image: {name}."
     if modality not in ("US", ""):

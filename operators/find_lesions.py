@@ -2,7 +2,7 @@
 
 Promises: each frame is looked at alone; the pixels of a cine are read, looked at and let go one frame after
 the other, so that memory does not grow with its length; a frame that the gate holds not to be breast
-ultrasound is set aside and nothing is said of it.
+ultrasound is set aside, by its kind where that is clear, and nothing is said of it.
 
 A cine is searched on its selected frames, then on every frame next to the key frames found, so that a key
 frame is the best of its neighbourhood; at last the key frames alone are read again and outlined.
@@ -11,7 +11,7 @@ frame is the best of its neighbourhood; at last the key frames alone are read ag
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,21 @@ MINIMUM_SIGHTINGS = 3
 _FRAMES_A_SIGHTING = 10
 
 
+# What the gate's kinds are called in a report: the reason, and words that follow "like".
+_KINDS: Mapping[str | None, tuple[Reason, str]] = {
+    "noise": (Reason.NOISE, "noise"),
+    "text": (Reason.TEXT_SCREEN, "a page of text"),
+    "screen": (Reason.SCREENSHOT, "a computer's screen"),
+    "photograph": (Reason.PHOTOGRAPH, "a photograph"),
+    "tomography": (Reason.TOMOGRAPHY, "computed tomography or magnetic resonance"),
+    "volume": (Reason.VOLUME, "a 3D rendering"),
+    "m-mode": (Reason.M_MODE, "an M-mode tracing"),
+    "spectrum": (Reason.SPECTRUM, "a Doppler spectrum"),
+    "phantom": (Reason.TEST_OBJECT, "a test phantom"),
+    "other-organ": (Reason.OTHER_ORGAN, "ultrasound of another organ"),
+}
+
+
 @dataclass
 class _Search:
     """The model, and what came of the frames looked at so far."""
@@ -48,7 +63,7 @@ class _Search:
         for frame, grey in stream_pixels(frames, judge=judge):
             found = self.model.find(grey)
             if not found.familiar:
-                self.set_aside.append(_unfamiliar(frame))
+                self.set_aside.append(_unfamiliar(frame, found.kind))
                 continue
             self.frames.append(frame)
             yield frame, grey, found, found.lesions[: self.maximum_lesions_per_frame]
@@ -177,15 +192,14 @@ def _view(frame: Frame, grey: Pixels, found: Found, lesion: Component) -> Lesion
     )
 
 
-def _unfamiliar(frame: Frame) -> SetAside:
-    several = frame.instance.number_of_frames > 1
-    return _aside(
-        frame.instance,
-        frame.frame_number if several else None,
-        Reason.NOT_BREAST_ULTRASOUND,
-        "The picture does not look like the breast ultrasound that the models learned from; nothing is said "
-        "of it.",
+def _unfamiliar(frame: Frame, kind: str | None) -> SetAside:
+    reason, looks_like = _KINDS.get(kind, (Reason.NOT_BREAST_ULTRASOUND, None))
+    detail = (
+        "The picture does not look like the breast ultrasound that the models learned from"
+        f"{f' but like {looks_like}' if looks_like else ''}; nothing is said of it."
     )
+    several = frame.instance.number_of_frames > 1
+    return _aside(frame.instance, frame.frame_number if several else None, reason, detail)
 
 
 def _aside(instance: Instance, number: int | None, reason: Reason, detail: str) -> SetAside:

@@ -3,7 +3,9 @@
 Promises: cines are streamed, evenly spread frames of them are kept, one decoded picture is in memory at a
 time and none when it ends; a frame is the inside of a region, so text around it stays out; everything left
 out has a reason, said once for an instance where all of it shares that reason.
-Refuses: frames of an instance of which one is damaged; colour Doppler, elastography, M-mode and spectra.
+Of a split screen the B-mode half is kept where a clear border divides it from the other.
+Refuses: frames of an instance of which one is damaged; colour Doppler, elastography, M-mode, spectra,
+needles, text.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import Any
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 
 from operators.decode import decode_frames
+from operators.panels import split
 from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
 from operators.site import clock_hour, laterality
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
-from operators.tissue import Pixels, crop, luma, unusable
+from operators.tissue import Pixels, crop, luma, not_grey, unusable, without_tissue
 
 
 @dataclass
@@ -29,6 +32,7 @@ class _Picked:
     frames: list[Frame] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    places: tuple[Region, ...] = ()  # of the pictures on its first frame
 
 
 def select_frames(
@@ -110,7 +114,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
         return picked
     try:
         for number, pixels in decode_frames(instance.path, instance.header, frame_numbers):
-            for region, verdict in _judged(pixels, reading, picked.frames):
+            for region, verdict in _judged(pixels, reading, picked):
                 if region is None or verdict is not None:
                     picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
                 else:
@@ -138,20 +142,39 @@ def _unusable_by_header(reading: RegionReading) -> tuple[Reason, str] | None:
 
 
 def _judged(
-    pixels: Pixels, reading: RegionReading, before: Sequence[Frame]
+    pixels: Pixels, reading: RegionReading, picked: _Picked
 ) -> Iterator[tuple[Region | None, tuple[Reason, str] | None]]:
-    """Each region of a frame with the reason against it, if any.
+    """Each picture of a frame with the reason against it, if any.
 
-    Without regions in the header the box around the speckle is taken, the same for all frames of a cine,
-    so that a place means the same tissue on each.
+    Without regions in the header the box around the speckle is taken. Where the pictures of a split screen
+    lie is told from the first frame, the same for all frames of a cine, so that a place means one tissue.
     """
-    regions: tuple[Region | None, ...] = reading.regions
-    if not regions:
-        found = before[0].region if before else content_region(luma(pixels))
-        regions = (found,)
-    for region in regions:
-        inside = pixels if region is None else crop(pixels, region)
-        yield region, unusable(inside)
+    if not picked.places:
+        picked.places = _places(luma(pixels), reading)
+    if not picked.places:
+        yield None, without_tissue(luma(pixels)) or not_grey(pixels)
+        return
+    divided = len(picked.places) - max(len(reading.regions), 1)
+    for region in picked.places:
+        verdict = _too_many() if divided > 1 else unusable(crop(pixels, region))
+        if verdict is not None and divided == 1:
+            verdict = (Reason.SPLIT_SCREEN, f"Of a split screen one half is not analysed: {verdict[1]}")
+        yield region, verdict
+
+
+def _places(grey: Pixels, reading: RegionReading) -> tuple[Region, ...]:
+    """The regions of the header, else the box around the speckle, each cut where it holds two pictures."""
+    found = content_region(grey)
+    regions = reading.regions or ((found,) if found else ())
+    return tuple(part for region in regions for part in split(crop(grey, region), region))
+
+
+def _too_many() -> tuple[Reason, str]:
+    return (
+        Reason.SPLIT_SCREEN,
+        "More than two pictures on one screen (views of a 3D volume, or a comparison): which is plain B-mode "
+        "is not certain.",
+    )
 
 
 def _no_content() -> tuple[Reason, str]:

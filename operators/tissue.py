@@ -1,7 +1,8 @@
 """First look at the pixels of a region: is it grey, and is there tissue in it at all?
 
 Promises: luma as the models were trained on (ITU-R BT.601, as Pillow converts), a verdict with a reason for
-a region that is black, flat, text only, or coloured. Deterministic, without a model.
+a region that is black, flat, text only, coloured, a tracing over time, or shows a needle. Deterministic,
+without a network; what is no ultrasound at all, or of another organ, is the gate's to see.
 A tint that only depends on brightness (the blue-grey of some scanners) is not colour; a pixel whose colour
 departs from the tint of its brightness is.
 """
@@ -12,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models.runtime.preprocess import suppress_marks
+from operators.colour import colour_reason
+from operators.needle import shows_needle
 from operators.regions import textured_blocks
+from operators.screens import screen_reason
 from operators.study import Reason, Region
+from operators.tracing import is_m_mode, is_spectrum
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,25 +48,30 @@ def luma(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
 
 
-def coloured_share(pixels: Pixels) -> float:
-    """Share of pixels (0..1) whose colour departs from the tint that the region has at their brightness.
+def departure(pixels: Pixels) -> npt.NDArray[np.int16]:
+    """How far each pixel's colour departs from the tint of the region at its brightness, in grey levels.
 
-    `pixels` is uint8 (rows, columns) or (rows, columns, 3) RGB.
+    `pixels` is uint8 (rows, columns) or (rows, columns, 3) RGB; the result is int16 (rows, columns), all 0
+    where nothing has a colour.
     """
     if pixels.ndim == 2:
-        return 0.0
+        return np.zeros(pixels.shape, np.int16)
     red, green, blue = (pixels[..., channel].astype(np.int16).ravel() for channel in range(3))
     chroma = np.stack((red - green, blue - green))
-    if not (np.abs(chroma) >= COLOUR_DEPARTURE // 2).any():
-        return 0.0
-    bins = luma(pixels).ravel() // (256 // _LUMA_BINS)
-    departure = np.zeros(bins.size, np.int16)
-    for level in np.unique(bins):
-        here = bins == level
-        tint = np.median(chroma[:, here], axis=1, keepdims=True).astype(np.int16)
-        tint = tint.clip(-MAXIMUM_TINT, MAXIMUM_TINT)
-        departure[here] = np.abs(chroma[:, here] - tint).max(axis=0)
-    return float((departure >= COLOUR_DEPARTURE).mean())
+    found = np.zeros(red.size, np.int16)
+    if (np.abs(chroma) >= COLOUR_DEPARTURE // 2).any():
+        bins = luma(pixels).ravel() // (256 // _LUMA_BINS)
+        for level in np.unique(bins):
+            here = bins == level
+            tint = np.median(chroma[:, here], axis=1, keepdims=True).astype(np.int16)
+            tint = tint.clip(-MAXIMUM_TINT, MAXIMUM_TINT)
+            found[here] = np.abs(chroma[:, here] - tint).max(axis=0)
+    return found.reshape(pixels.shape[:2])
+
+
+def coloured_share(pixels: Pixels) -> float:
+    """Share of pixels (0..1) whose colour is not the region's tint."""
+    return float((departure(pixels) >= COLOUR_DEPARTURE).mean())
 
 
 def without_tissue(grey: Pixels) -> tuple[Reason, str] | None:
@@ -69,19 +80,19 @@ def without_tissue(grey: Pixels) -> tuple[Reason, str] | None:
         return Reason.NO_TISSUE, "The picture is black."
     blocks = textured_blocks(grey)
     if not blocks.size or blocks.mean() < MINIMUM_TEXTURED_SHARE:
-        return Reason.NO_TISSUE, "The picture shows no tissue: it is flat, or a screen of text."
-    return None
+        flat = Reason.NO_TISSUE, "The picture shows no tissue: it is flat, or nearly empty."
+        return screen_reason(grey) or flat
+    return screen_reason(grey)
 
 
 def not_grey(pixels: Pixels) -> tuple[Reason, str] | None:
-    """Why a region is not plain B-mode: colour Doppler or elastography; None where it is grey."""
-    share = coloured_share(pixels)
+    """Why a region is not plain B-mode: what its colour belongs to; None where it is grey."""
+    found = departure(pixels)
+    share = float((found >= COLOUR_DEPARTURE).mean())
     if share <= MAXIMUM_COLOURED_SHARE:
         return None
-    return (
-        Reason.COLOUR,
-        f"Colour over {share:.1%} of the region (Doppler or elastography); only plain B-mode is analysed.",
-    )
+    reason, name = colour_reason(pixels, found, COLOUR_DEPARTURE)
+    return reason, f"Colour over {share:.1%} of the region ({name}); only plain B-mode is analysed."
 
 
 def unusable(pixels: Pixels) -> tuple[Reason, str] | None:
@@ -89,4 +100,16 @@ def unusable(pixels: Pixels) -> tuple[Reason, str] | None:
 
     Black or text first: of a coloured text screen nobody expects to read of Doppler.
     """
-    return without_tissue(luma(pixels)) or not_grey(pixels)
+    grey = luma(pixels)
+    return without_tissue(grey) or not_grey(pixels) or _other_use(grey)
+
+
+def _other_use(grey: Pixels) -> tuple[Reason, str] | None:
+    """M-mode, spectrum or needle in a grey region; None where it is plain B-mode."""
+    if is_spectrum(grey):
+        return Reason.SPECTRUM, "A Doppler spectrum; only plain B-mode is analysed."
+    if is_m_mode(grey):
+        return Reason.M_MODE, "An M-mode tracing; only plain B-mode is analysed."
+    if shows_needle(suppress_marks(grey)):
+        return Reason.NEEDLE, "A needle is in view; pictures of an intervention are not analysed."
+    return None

@@ -22,13 +22,15 @@ class Found:
     """What the lesion model says of one region.
 
     `clean` is the region with burnt-in marks suppressed, uint8 (rows, columns); `features` float32 (d,);
-    `familiar` is False where the gate holds the region not to be breast ultrasound.
+    `familiar` is False where the gate holds the region not to be breast ultrasound; `kind` then names what it
+    looks like, where that is clear.
     """
 
     clean: npt.NDArray[np.uint8]
     lesions: tuple[Component, ...]
     features: npt.NDArray[np.float32]
     familiar: bool
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,4 +50,5 @@ class LesionModel:
         features = answer["features"]
         familiar = self.gate is None or bool(self.gate.accepts(features)[0])
         found = components(box.invert(answer["lesion_probability"][0, 0]), self.rule)
-        return Found(clean, found, features[0], familiar)
+        kind = None if familiar or self.gate is None else self.gate.kind(features[0])
+        return Found(clean, found, features[0], familiar, kind)

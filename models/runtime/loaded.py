@@ -48,7 +48,7 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
             OnnxRuntimeEngine(lesion.weights, threads),
             int(lesion.fact("side")),
             ComponentRule(**lesion.fact("rule")),
-            load_gate(lesion.folder / "models" / "gate.npz"),
+            load_gate(lesion.folder / "models" / "gate.npz", str(lesion.fact("gate_sha256"))),
         ),
         diagnosis=DiagnosisModel(
             OnnxRuntimeEngine(diagnosis.weights, threads),

@@ -57,20 +57,36 @@ def vector_format(length: int, meaning: str) -> Any:
 
 
 def write_metadata(
-    folder: Path, *, name: str, version: str, task: str, data_format: Any, busmap: Any
+    folder: Path, *, name: str, changelog: Mapping[str, str], task: str, data_format: Any, busmap: Any
 ) -> None:
-    """Write `configs/metadata.json`. `busmap` is what the runtime needs and no MONAI key names."""
+    """Write `configs/metadata.json`; the version is the last of `changelog`.
+
+    `busmap` is what the runtime needs and no MONAI key names.
+    """
     metadata = {
         **_COMMON,
         "name": name,
-        "version": version,
-        "changelog": {version: "first shipped weights"},
+        "version": list(changelog)[-1],
+        "changelog": dict(changelog),
         "task": task,
         "description": f"{task}. Research use, not a cleared device.",
         "required_packages_version": {"onnxruntime": "1.31.1"},
         "network_data_format": data_format,
         "busmap": busmap,
     }
+    _write(metadata, folder)
+
+
+def replace_gate_facts(folder: Path, changelog: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+    """Enter another gate into a bundle's metadata; its weights stay, its version is `changelog`'s last."""
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata["version"], metadata["changelog"] = list(changelog)[-1], dict(changelog)
+    metadata["busmap"].update(facts)
+    _write(metadata, folder)
+
+
+def _write(metadata: Any, folder: Path) -> None:
     path = folder / "configs" / "metadata.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")

@@ -72,6 +72,21 @@ def publish(
         typer.echo(f"Bundles: {bundles}")
 
 
+@app.command()
+def gate(
+    data: Data,
+    bundles: Annotated[
+        Path, typer.Option(help="Folder of the model bundles; the lesion bundle's gate changes.")
+    ],
+    seed: Annotated[int, typer.Option(help="Seed of the varied copies and of the drawn pictures.")] = 1,
+) -> None:
+    """Fit the gate anew for the weights of a bundle; needs no training environment."""
+    with _border():
+        records = _development(data)
+        made = import_module("models.training.gate_bundle").refit(records, bundles / "breast_us_lesion", seed)
+        typer.echo(f"Gate: threshold {made.threshold:.3f}, in {bundles / 'breast_us_lesion'}")
+
+
 def held_out_folds(folds: str) -> tuple[int | None, ...]:
     """The held-out fold of each run that `folds` asks for; None is the run that holds none out.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,19 @@ from models.data.record import Record, data_hash
 from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.calibration import make_calibration
-from models.runtime.gate import Gate, save_gate
+from models.runtime.gate import Gate
 from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
 from models.training.card import write_card
 from models.training.export import DiagnosisExport, LesionExport, export
 from models.training.fit_gate import fit_gate
+from models.training.fit_kinds import fit_kinds
+from models.training.gate_bundle import LESION_CHANGELOG, write_gate
 from models.training.networks import CONTEXT_FACTORS, RULE, load_networks
 from models.training.out_of_fold import patient_logits, patient_scores
 
-VERSION = "0.1.0"
+DIAGNOSIS_CHANGELOG = {"0.1.0": "first shipped weights"}
 
 
 def operating_points(logits: Sequence[float], malignant: Sequence[bool]) -> dict[str, float]:
@@ -57,7 +59,8 @@ def publish(
 ) -> None:
     """Write both bundles from run `name`."""
     networks = load_networks(runs, name)
-    gate = fit_gate(records, networks.lesion, segmentation.DEFAULTS.seed)
+    seed = segmentation.DEFAULTS.seed
+    gate = replace(fit_gate(records, networks.lesion, seed), kinds=fit_kinds(networks.lesion, seed))
     logits, malignant = patient_logits(rows)
     calibration = make_calibration(logits, malignant)
     facts: dict[str, Any] = {"data_sha256": data_hash(records)}
@@ -88,7 +91,8 @@ def publish(
 _LESION_CARD = {
     "input": "`image`: a B-mode region as grey square, burnt-in marks suppressed, values 0 to 1",
     "output": "`lesion_probability`: a map of the square; `features`, pooled, for the gate `models/gate.npz`",
-    "caution": "The gate sees what is far from its training pictures and misses some of what is near.",
+    "caution": "The gate sees what is far from its training pictures and misses some of what is near: its "
+    "own card is `docs/gate.md`.",
     "verb": "lesion",
 }
 _DIAGNOSIS_CARD = {
@@ -128,11 +132,11 @@ def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict
         ["lesion_probability", "features"],
         folder / "models" / "model.onnx",
     )
-    save_gate(gate, folder / "models" / "gate.npz")
+    gate_sha256 = write_gate(gate, folder)
     write_metadata(
         folder,
         name="Breast ultrasound lesion",
-        version=VERSION,
+        changelog=LESION_CHANGELOG,
         task="Outlining lesions on B-mode breast ultrasound frames",
         data_format={
             "inputs": {"image": tensor_format(1, side, {0: "grey"}, (0, 1))},
@@ -144,6 +148,7 @@ def _publish_lesion(runs: Path, name: str, folder: Path, gate: Gate, facts: dict
         busmap={
             **facts,
             "model_sha256": digest,
+            "gate_sha256": gate_sha256,
             "side": side,
             "rule": asdict(RULE),
             "settings": _settings_of(runs / "segmentation" / name),
@@ -167,7 +172,7 @@ def _publish_diagnosis(
     write_metadata(
         folder,
         name="Breast ultrasound diagnosis",
-        version=VERSION,
+        changelog=DIAGNOSIS_CHANGELOG,
         task="Malignancy of a lesion found on B-mode breast ultrasound",
         data_format={
             "inputs": {"crop": tensor_format(2, side, {0: "grey", 1: "lesion mask"}, (0, 1))},

@@ -35,7 +35,7 @@ def result_key(result: StudyResult, context: ReportContext) -> str:
     study = result.study
     inputs = sorted(f"{one.sop_instance_uid}={one.sha256}" for one in study.instances)
     aside = sorted(f"{one.sop_instance_uid}/{one.frame_number}={one.reason}" for one in result.set_aside)
-    models = [f"{one.name}={one.sha256}/{one.engine}/{one.precision}" for one in result.models]
+    models = [f"{one.name}={one.version}/{one.sha256}/{one.engine}/{one.precision}" for one in result.models]
     replaced = context.predecessor.sop_instance_uid if context.predecessor else ""
     made_by = (VERSION, models, result.settings_digest)
     made_of = (study.study_instance_uid, inputs, aside, result.warnings)

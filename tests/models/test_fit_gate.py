@@ -17,7 +17,8 @@ def _features(count: int, shift: float, seed: int) -> np.ndarray:
 
 def _fitted():
     plain = np.concatenate([_features(200, 0.0, 1), _features(100, 0.15, 2)])
-    varied = plain + np.random.default_rng(3).normal(scale=0.3, size=plain.shape).astype(np.float32)
+    noise = np.random.default_rng(3).normal(scale=0.3, size=(300, 2, 40)).astype(np.float32)
+    varied = plain[:, None] + noise
     return gate_from(plain, varied, ["one"] * 200 + ["two"] * 100)
 
 
@@ -31,7 +32,7 @@ def test_frames_of_each_device_pass_and_what_is_far_does_not():
 def test_one_device_is_not_enough():
     features = _features(50, 0, 1)
     with pytest.raises(ValueError, match="two devices"):
-        gate_from(features, features, ["one"] * 50)
+        gate_from(features, features[:, None], ["one"] * 50)
 
 
 @given(st.integers(20, 120), st.integers(20, 120), st.integers(0, 1000))

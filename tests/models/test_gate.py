@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from models.runtime.calibration import load_calibration, make_calibration
 from models.runtime.components import ComponentRule, components
 from models.runtime.engine import ModelError
-from models.runtime.gate import Gate, load_gate, save_gate
+from models.runtime.gate import CERTAINTY, Gate, Kinds, load_gate, save_gate
 
 RULE = ComponentRule(threshold=0.5, minimum_area_fraction=0.002, further_score=0.8)
 
@@ -37,13 +38,38 @@ def test_the_gate_accepts_the_centre_and_refuses_the_far():
     assert np.array_equal(accepted, distance <= 2.0)
 
 
-def test_a_gate_comes_back_as_saved(tmp_path):
-    gate = made_gate(1.25)
-    save_gate(gate, tmp_path / "gate.npz")
-    back = load_gate(tmp_path / "gate.npz")
+KINDS = Kinds(("noise", "phantom"), np.eye(2, 12, dtype=np.float32), np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("kinds", [None, KINDS])
+def test_a_gate_comes_back_as_saved(tmp_path, kinds):
+    gate = replace(made_gate(1.25), kinds=kinds)
+    sha256 = save_gate(gate, tmp_path / "gate.npz")
+    back = load_gate(tmp_path / "gate.npz", sha256)
     assert np.array_equal(back.centre, gate.centre)
     assert np.array_equal(back.whitening, gate.whitening)
     assert back.threshold == 1.25
+    for features in np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32) * 4:
+        assert back.kind(features) == gate.kind(features)
+
+
+def test_another_gate_than_the_metadata_name_is_refused(tmp_path):
+    sha256 = save_gate(made_gate(1.25), tmp_path / "gate.npz")
+    save_gate(made_gate(1e9), tmp_path / "gate.npz")
+    with pytest.raises(ModelError, match=r"gate\.npz cannot be used.*metadata.*reinstall"):
+        load_gate(tmp_path / "gate.npz", sha256)
+
+
+def test_a_kind_is_named_only_where_it_is_clear():
+    def features(first, second):
+        return np.array([first, second, *[0] * 10], np.float32)
+
+    assert KINDS.name(features(3, 0)) == "noise"
+    assert KINDS.name(features(0, 3)) == "phantom"
+    sure = np.log(CERTAINTY / (1 - CERTAINTY))
+    assert KINDS.name(features(sure + 0.01, 0)) == "noise"
+    assert KINDS.name(features(sure - 0.01, 0)) is None
+    assert made_gate().kind(features(3, 0)) is None
 
 
 @pytest.mark.parametrize(

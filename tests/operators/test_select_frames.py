@@ -72,7 +72,7 @@ CORPUS: dict[str, tuple[int, list[Reason]]] = {
     "synthetic-breast-mono-explicit": (1, []),
     "synthetic-breast-deflated": (1, []),
     "synthetic-breast-implicit": (1, []),
-    "synthetic-breast-rgb-dual-region": (1, [Reason.COLOUR]),
+    "synthetic-breast-rgb-dual-region": (1, [Reason.DOPPLER]),
     "synthetic-breast-cine-jpegbaseline-mono": (12, []),
     "synthetic-breast-cine-jpegbaseline-fragmented-nobot": (12, []),
     "synthetic-breast-cine-jpegls-eot": (3, []),
@@ -81,10 +81,10 @@ CORPUS: dict[str, tuple[int, list[Reason]]] = {
     "synthetic-cal-nocal": (1, []),
     "synthetic-cal-doppler": (1, []),
     "synthetic-cal-overlap-elasto": (0, [Reason.COLOUR]),
-    "synthetic-lymph-rle-rgb": (0, [Reason.COLOUR]),
-    "synthetic-lymph-jpegbaseline-ybr422": (0, [Reason.COLOUR]),
+    "synthetic-lymph-rle-rgb": (0, [Reason.DOPPLER]),
+    "synthetic-lymph-jpegbaseline-ybr422": (0, [Reason.DOPPLER]),
     "synthetic-lymph-h264": (0, [Reason.UNSUPPORTED_TRANSFER_SYNTAX]),
-    "dcm4che-US-RGB-8-epicard": (0, [Reason.COLOUR]),
+    "dcm4che-US-RGB-8-epicard": (0, [Reason.DOPPLER]),
     "deid-RGB_IMAGE": (0, [Reason.NO_TISSUE]),  # a probe in the air
     "pydicomdata-OBXXXX1A_rle": (0, [Reason.NO_TISSUE]),  # the same
     "pydicomdata-gdcm-US-ALOKA-16": (2, []),
@@ -214,7 +214,7 @@ def test_colour_doppler_in_a_colour_jpeg_is_set_aside(tmp_path: Path) -> None:
     ds = compressed(image(flow), [jpeg(flow)], JPEGBaseline8Bit, "YBR_FULL_422")
     selection = selected(save(ds, tmp_path / "a"))
     assert selection.frames == ()
-    assert reasons(selection) == [Reason.COLOUR]
+    assert reasons(selection) == [Reason.DOPPLER]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_study_of_which_nothing_is_usable_is_an_empty_selection_with_every_rea
     assert selection.frames == ()
     assert {aside.file_name: aside.reason for aside in selection.set_aside} == {
         "liver": Reason.NOT_BREAST,
-        "flow": Reason.COLOUR,
+        "flow": Reason.DOPPLER,
         "spectrum": Reason.NO_TISSUE_REGION,
         "black": Reason.NO_TISSUE,
         "cut": Reason.PIXELS_UNDECODABLE,
@@ -351,7 +351,7 @@ def test_colour_doppler_is_set_aside_and_a_coloured_calliper_is_not(
 ) -> None:
     flow = grey_rgb()
     flow[40:56, 40:56] = colour
-    assert reasons(selected(save(image(flow, "flow"), tmp_path / "flow"))) == [Reason.COLOUR]
+    assert reasons(selected(save(image(flow, "flow"), tmp_path / "flow"))) == [Reason.DOPPLER]
     calliper = grey_rgb()
     calliper[40:47, 43] = calliper[43, 40:47] = colour
     assert len(selected(save(image(calliper, "calliper"), tmp_path / "calliper")).frames) == 1
