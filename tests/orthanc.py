@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from tests.waiting import wait_until
 
@@ -37,10 +40,37 @@ class Orthanc:
         """The same, read as JSON."""
         return json.loads(self.get(path))
 
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON that a POST of JSON is answered with."""
+        request = urllib.request.Request(self.root + path, data=json.dumps(body).encode())
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def held(self) -> list[Dataset]:
+        """All objects that it holds."""
+        return [dcmread(io.BytesIO(self.get(f"/instances/{one}/file"))) for one in self.json("/instances")]
+
+    def correct(self, study_instance_uid: str, **values: str) -> None:
+        """Change the patient of a study, as an administrator does, and keep all UIDs."""
+        query = {"Level": "Study", "Query": {"StudyInstanceUID": study_instance_uid}}
+        [study] = self.post("/tools/find", query)
+        self.post(
+            f"/patients/{self.json(f'/studies/{study}')['ParentPatient']}/modify",
+            {
+                "Replace": values,
+                "Keep": ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"],
+                "Force": True,
+                "KeepSource": False,
+            },
+        )
+
 
 @contextmanager
-def running_orthanc(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Orthanc]:
-    """Start Orthanc in `folder`; skips the test where it or a plugin is not installed."""
+def running_orthanc(folder: Path, plugins: Sequence[str] = (), **more: Any) -> Iterator[Orthanc]:
+    """Start Orthanc in `folder`; skips the test where it or a plugin is not installed.
+
+    `more` goes into its configuration.
+    """
     program = shutil.which("Orthanc")
     if program is None:
         pytest.skip("Orthanc is not installed: make peers")
@@ -58,6 +88,7 @@ def running_orthanc(folder: Path, plugins: Sequence[str] = ()) -> Iterator[Ortha
         "Plugins": [str(PLUGINS / plugin) for plugin in plugins],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "WebViewer": {"CachePath": str(folder / "viewer-cache")},
+        **more,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(configuration))

@@ -32,6 +32,7 @@ FAMILIES = {
     "busmap_results": "results, by status: findings, no-findings, nothing-usable",
     "busmap_oldest_job_age_seconds": "time since the oldest unfinished job was queued; 0 without one",
     "busmap_deliveries": "objects on their way, by destination and state",
+    "busmap_identity_checks": "objects delivered or parked, by destination and identity compared",
     "busmap_instances": "objects kept, by kind: image, other, quarantine",
     "busmap_free_disk_bytes": "free space of the state folder",
 }
@@ -83,6 +84,11 @@ class NodeCollector(Collector):
             "busmap_deliveries",
             ["destination", "state"],
             [(list(key), count) for key, count in sorted(counts.deliveries.items())],
+        )
+        yield _gauge(
+            "busmap_identity_checks",
+            ["destination", "identity"],
+            [(list(key), count) for key, count in sorted(counts.identities.items())],
         )
         since = counts.oldest_unfinished_job_at
         age = 0.0 if since is None else max(0.0, self._clock.now() - since)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from tests.node.rig import VERIFICATION, free_port, wait_for
-
-DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+from tests.orthanc import Orthanc, running_orthanc
 
 
 def program(name: str) -> str:
@@ -32,75 +25,10 @@ def program(name: str) -> str:
     return found
 
 
-@dataclass(frozen=True)
-class Orthanc:
-    """A running Orthanc."""
-
-    port: int
-    root: str
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        """GET a path of its REST interface, or POST `body` to it, and answer the JSON."""
-        return json.loads(self.bytes(path, body))
-
-    def bytes(self, path: str, body: Any = None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.root + path, data=data)
-        with urllib.request.urlopen(request) as answer:
-            return bytes(answer.read())
-
-    def held(self) -> list[Dataset]:
-        """All objects that it holds."""
-        return [dcmread(io.BytesIO(self.bytes(f"/instances/{one}/file"))) for one in self.ask("/instances")]
-
-    def correct(self, study_instance_uid: str, **values: str) -> None:
-        """Change the patient of a study, as an administrator does, and keep all UIDs."""
-        query = {"Level": "Study", "Query": {"StudyInstanceUID": study_instance_uid}}
-        [study] = self.ask("/tools/find", query)
-        self.ask(
-            f"/patients/{self.ask(f'/studies/{study}')['ParentPatient']}/modify",
-            {
-                "Replace": values,
-                "Keep": ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"],
-                "Force": True,
-                "KeepSource": False,
-            },
-        )
-
-
-@contextlib.contextmanager
-def orthanc(folder: Path, **configuration: Any) -> Iterator[Orthanc]:
-    """Orthanc with DICOMweb; `configuration` is added to its file."""
-    command = program("Orthanc")
-    folder.mkdir(parents=True, exist_ok=True)
-    port, http = free_port(), free_port()
-    given = {
-        "DicomAet": "PACS",
-        "DicomPort": port,
-        "HttpPort": http,
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowFind": True,
-        "AuthenticationEnabled": False,
-        "OverwriteInstances": True,
-        "Plugins": [str(DICOMWEB)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        **configuration,
-    }
-    (folder / "orthanc.json").write_text(json.dumps(given))
-    one = Orthanc(port, f"http://127.0.0.1:{http}")
-    with _running([command, str(folder / "orthanc.json")], folder / "orthanc.log"):
-        wait_for(lambda: _answers(one))
-        yield one
-
-
-def _answers(one: Orthanc) -> bool:
-    try:
-        one.bytes("/system")
-    except OSError:
-        return False
-    return True
+def archive(folder: Path) -> AbstractContextManager[Orthanc]:
+    """Orthanc that lets itself be asked, by C-FIND and by DICOMweb."""
+    plugins = ["libOrthancDicomWeb.so"]
+    return running_orthanc(folder, plugins, DicomAlwaysAllowFind=True, OverwriteInstances=True)
 
 
 @contextlib.contextmanager

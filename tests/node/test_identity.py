@@ -25,9 +25,11 @@ from app.node.association import free_when_over
 from app.node.identity import Compared, compare, not_checked, patient_of
 from app.node.identity_query import IdentityCheck
 from app.settings import DestinationSettings
-from tests.node.peers import Orthanc, orthanc, program, qrscp, storescp
+from tests.node import peers
+from tests.node.peers import program, qrscp, storescp
 from tests.node.rig import Pacs, free_port, send, ultrasound
 from tests.operators.made_files import uid
+from tests.orthanc import Orthanc, running_orthanc
 
 MATCHED, MISMATCH = "matched", "mismatch"
 
@@ -115,7 +117,7 @@ def asked(
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with orthanc(tmp_path_factory.mktemp("archive") / "orthanc") as one:
+    with peers.archive(tmp_path_factory.mktemp("archive") / "orthanc") as one:
         yield one
 
 
@@ -124,22 +126,22 @@ def test_orthanc_tells_by_c_find_and_qido(archive: Orthanc) -> None:
     url = archive.root + "/dicom-web"
     foreign = ultrasound("1", "named", PatientName="Müller^Änne", PatientID="Ä1")
     wrong = ultrasound("1", "corrected", PatientName="WRONG^PERSON", PatientID="P9")
-    assert send(archive.port, ultrasound("1", "kept"), wrong, foreign) == [0] * 3
+    assert send(archive.dicom_port, ultrasound("1", "kept"), wrong, foreign) == [0] * 3
     archive.correct(uid("corrected"), PatientID="P2", PatientName="OTHER^PERSON")
     for at in (None, url):
-        assert asked(archive.port, "kept", url=at) == Compared(MATCHED)
-        assert asked(archive.port, "named", url=at, image=foreign) == Compared(MATCHED)
-        found = asked(archive.port, "corrected", url=at, image=wrong)
+        assert asked(archive.dicom_port, "kept", url=at) == Compared(MATCHED)
+        assert asked(archive.dicom_port, "named", url=at, image=foreign) == Compared(MATCHED)
+        found = asked(archive.dicom_port, "corrected", url=at, image=wrong)
         assert found == Compared(MISMATCH, ("PatientID", "PatientName"))
-        assert asked(archive.port, "nowhere", url=at) == Compared("study-unknown")
-    assert asked(archive.port, "kept", url=archive.root + "/elsewhere").code == "http-404"
+        assert asked(archive.dicom_port, "nowhere", url=at) == Compared("study-unknown")
+    assert asked(archive.dicom_port, "kept", url=archive.root + "/elsewhere").code == "http-404"
 
 
 @pytest.mark.peers
 def test_orthanc_that_allows_no_query(tmp_path: Path) -> None:
-    with orthanc(tmp_path / "closed", DicomAlwaysAllowFind=False, Plugins=[]) as closed:
-        assert send(closed.port, ultrasound("1")) == [0]
-        found = asked(closed.port)
+    with running_orthanc(tmp_path / "closed") as closed:
+        assert send(closed.dicom_port, ultrasound("1")) == [0]
+        found = asked(closed.dicom_port)
         assert not_checked(found.code)
 
 
@@ -152,8 +154,8 @@ def test_https_is_verified(archive: Orthanc, tmp_path: Path, monkeypatch: pytest
     subprocess.run([*command, "-keyout", str(key), "-out", str(authority)], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority, key)
-    assert send(archive.port, ultrasound("1", "secure")) == [0]
-    with web(lambda path: (200, archive.bytes(path)), tls=context) as url:
+    assert send(archive.dicom_port, ultrasound("1", "secure")) == [0]
+    with web(lambda path: (200, archive.get(path)), tls=context) as url:
         assert asked(1, "secure", url=url + "/dicom-web").code == "tls-refused"
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
         assert asked(1, "secure", url=url + "/dicom-web").code == MATCHED

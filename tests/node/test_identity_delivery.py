@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from app.node.status import read_status, render_status, resend, retry
-from app.node.store.overview import DeliveryLine
-from tests.node.peers import Orthanc, orthanc, storescp
+from app.node.store.database import open_store
+from app.node.store.overview import DeliveryLine, count_states
+from tests.node import peers
+from tests.node.peers import storescp
 from tests.node.rig import Node, send, ultrasound
 from tests.node.test_loop import finished
 from tests.operators.made_files import uid
+from tests.orthanc import Orthanc
 
 pytestmark = pytest.mark.peers
 
@@ -23,7 +26,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Orth
     """A node with two destinations: an archive that answers queries, and a storage that does not."""
     folder: Path = tmp_path_factory.mktemp("identity")
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(orthanc(folder / "orthanc"))
+        archive = stack.enter_context(peers.archive(folder / "orthanc"))
         storage = stack.enter_context(storescp(folder / "storage"))
         common = {"ae_title": "PACS", "host": "127.0.0.1"}
         url = archive.root + "/dicom-web"
@@ -31,10 +34,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Orth
             folder / "state",
             delivery={
                 "destinations": [
-                    {"name": "archive", "port": archive.port, **common},
+                    {"name": "archive", "port": archive.dicom_port, **common},
                     {
                         "name": "web",
-                        "port": archive.port,
+                        "port": archive.dicom_port,
                         "identity_check": "qido",
                         "qido_url": url,
                         **common,
@@ -72,17 +75,26 @@ def test_same_patient_is_delivered_and_says_where_nobody_could_be_asked(
 ) -> None:
     node, archive = house
     image = ultrasound("1", "right")
-    assert send(archive.port, image) == [0]
+    assert send(archive.dicom_port, image) == [0]
     assert send(node.port, image) == [0]
     matched = {("accepted", "matched")}
     assert of(node, "right") == {"archive": matched, "web": matched, "storage": UNASKED}
     assert "storage: identity not checked" in shown(node)
+    store = open_store(node.folder)
+    counted = count_states(store).identities
+    store.close()
+    objects = len(newest(node, "right", 1)) // 3
+    assert counted == {
+        ("archive", "matched"): objects,
+        ("web", "matched"): objects,
+        ("storage", "no-query-service"): objects,
+    }
 
 
 def test_another_patient_is_parked_until_the_study_is_corrected(house: tuple[Node, Orthanc]) -> None:
     node, archive = house
     image = ultrasound("1", "merged", PatientID="CANARY1", PatientName="CANARY^ONE")
-    assert send(archive.port, image) == [0]
+    assert send(archive.dicom_port, image) == [0]
     archive.correct(uid("merged"), PatientID="CANARY2", PatientName="CANARY^TWO")
     before = {one.SOPInstanceUID for one in archive.held()}
     assert send(node.port, image) == [0]
@@ -102,7 +114,7 @@ def test_another_patient_is_parked_until_the_study_is_corrected(house: tuple[Nod
 
 def test_a_person_may_release_it(house: tuple[Node, Orthanc]) -> None:
     node, archive = house
-    assert send(archive.port, ultrasound("1", "released", PatientID="P2")) == [0]
+    assert send(archive.dicom_port, ultrasound("1", "released", PatientID="P2")) == [0]
     assert send(node.port, ultrasound("1", "released")) == [0]
     assert of(node, "released")["archive"] == {("parked", "mismatch")}
     resend(node.settings, uid("released"), release_identity=True)
@@ -112,7 +124,7 @@ def test_a_person_may_release_it(house: tuple[Node, Orthanc]) -> None:
 def test_corrected_images_make_a_result_of_the_right_patient(house: tuple[Node, Orthanc]) -> None:
     node, archive = house
     corrected = ultrasound("1", "anew", PatientID="P2")
-    assert send(archive.port, corrected) == [0]
+    assert send(archive.dicom_port, corrected) == [0]
     assert send(node.port, ultrasound("1", "anew")) == [0]
     assert of(node, "anew")["archive"] == {("parked", "mismatch")}
     # The archive sends what it has: kept, warned of, and not used before a person says so.

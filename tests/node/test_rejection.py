@@ -19,7 +19,8 @@ from app.node.crash import REJECTION_POINTS
 from app.node.status import read_status, resend
 from app.node.store.overview import DeliveryLine, StudyLine
 from operators.report.rejection import RejectedObject, compose_rejection_note
-from tests.node.peers import orthanc, program, storescp
+from tests.node import peers
+from tests.node.peers import program, storescp
 from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
 from tests.node.test_loop import finished
 from tests.operators.made_files import uid
@@ -210,9 +211,9 @@ def test_late_view_replaces_the_result_in_orthanc_and_dcmtk(tmp_path: Path) -> N
     made = make_study(sample, tmp_path, 1, AT)
     images = [dcmread(path) for path in made.paths]
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(orthanc(tmp_path / "orthanc"))
+        archive = stack.enter_context(peers.archive(tmp_path / "orthanc"))
         storage = stack.enter_context(storescp(tmp_path / "storage"))
-        house = House(tmp_path, archive=archive.port, storage=storage)
+        house = House(tmp_path, archive=archive.dicom_port, storage=storage)
         node, study = house.node, str(images[0].StudyInstanceUID)
         stack.callback(node.stop)
         node.start(analyser="app.analyse")

@@ -68,13 +68,18 @@ class StudyLine:
 
 @dataclass(frozen=True)
 class StateCounts:
-    """How many rows are in which state. `oldest_unfinished_job_at`: seconds since 1970, None without one."""
+    """How many rows are in which state. `oldest_unfinished_job_at`: seconds since 1970, None without one.
+
+    `deliveries` by destination and state; `identities`, those accepted or parked, by destination and
+    `delivery.identity`.
+    """
 
     studies: dict[str, int]
     jobs: dict[str, int]
     results: dict[str, int]
     instances: dict[str, int]
     deliveries: dict[tuple[str, str], int]
+    identities: dict[tuple[str, str], int]
     oldest_unfinished_job_at: float | None
 
 
@@ -86,16 +91,23 @@ def count_states(store: Store) -> StateCounts:
         return {row[0]: row[1] for row in rows}
 
     unfinished = select(func.min(job.c.closed_at)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
-    by_destination = select(delivery.c.destination, delivery.c.state, func.count()).group_by(
-        delivery.c.destination, delivery.c.state
-    )
+    settled = delivery.c.state.in_((DeliveryState.ACCEPTED, DeliveryState.PARKED))
+
+    def by_destination(connection: Connection, column: Any, *where: Any) -> dict[tuple[str, str], int]:
+        query = select(delivery.c.destination, column, func.count()).where(*where)
+        rows = connection.execute(query.group_by(delivery.c.destination, column))
+        return {(row[0], row[1]): row[2] for row in rows}
+
     with store.read() as connection:
         return StateCounts(
             studies=count(connection, study.c.state),
             jobs=count(connection, job.c.state),
             results=count(connection, job.c.result_status),
             instances=count(connection, instance.c.kind),
-            deliveries={(row[0], row[1]): row[2] for row in connection.execute(by_destination)},
+            deliveries=by_destination(connection, delivery.c.state),
+            identities=by_destination(
+                connection, delivery.c.identity, delivery.c.identity.is_not(None), settled
+            ),
             oldest_unfinished_job_at=connection.execute(unfinished).scalar(),
         )
 
