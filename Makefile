@@ -19,7 +19,7 @@ define install
     { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(1)"; }
 endef
 
-.PHONY: help setup setup-train peers viewers demo test test-all lint bench docs lock clean
+.PHONY: help setup setup-train setup-video peers viewers demo test test-all lint bench docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ setup-train: .venv-train/ready ## the environment for training (.venv-train): th
 	@$(TRAIN_BIN)/python -c pass
 	@touch $@ && echo "Set up: .venv-train"
 
+setup-video: setup ## the extra `video`: a decoder of video syntaxes in the product's environment
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --require-hashes -r requirements-video.txt
+
 peers: ## Debian's DICOM programs that tests talk to
 	$(call install,$(PEERS))
 
@@ -65,13 +68,13 @@ demo: setup ## six studies through gateway, worker and a small PACS on this mach
 
 test: setup ## the tests; those that train run in .venv-train where it is set up
 	$(RUN) $(BIN)/python -m pytest -m "not slow and not train and not viewer" $(PYTEST_ARGS)
-	@if [ -e .venv-train/ready ]; then echo "$(RUN) $(TRAIN_BIN)/python -m pytest -m 'train and not slow'"; \
-	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "train and not slow" $(PYTEST_ARGS); \
+	@if [ -e .venv-train/ready ]; then echo "$(RUN) $(TRAIN_BIN)/python -m pytest -m '(train or video) and not slow'"; \
+	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "(train or video) and not slow" $(PYTEST_ARGS); \
 	else echo "Tests that train are left out: make setup-train installs what they need"; fi
 
 test-all: setup setup-train viewers ## the tests of `make test` and the long ones
 	$(RUN) $(BIN)/python -m pytest -m "not train" $(PYTEST_ARGS)
-	$(RUN) $(TRAIN_BIN)/python -m pytest -m train $(PYTEST_ARGS)
+	$(RUN) $(TRAIN_BIN)/python -m pytest -m "train or video" $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy strict, import direction, docs in step
 	$(BIN)/ruff check .
@@ -92,8 +95,10 @@ lock: ## the dependency lists with hashes, from pyproject.toml
 	  "cuda-python ; sys_platform == 'never'" "torch ; sys_platform == 'never'" > .venv/overrides.txt
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra lint --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -o requirements.txt
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --extra video --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt
+	sed -n 's/^video = \["\(.*\)"\]/\1/p' pyproject.toml | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \
+	  --no-deps --generate-hashes --no-header --no-annotate -c requirements-train.txt -o requirements-video.txt
 
 clean: ## environments and caches
 	rm -rf .venv .venv-train .viewers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -6,7 +6,7 @@ Refuses: what `operators.pixel_layout` and `operators.stored_frames` refuse; mor
 
 Two decoders that differ by a grey level would make two reports of one study: so none is ever chosen by
 what happens to be installed. JPEG 8-bit: Pillow. Lossless JPEG: GDCM. JPEG-LS: CharLS (pyjpegls). JPEG 2000
-and HTJ2K: OpenJPEG. RLE: pylibjpeg-rle. Native: pydicom.
+and HTJ2K: OpenJPEG. RLE: pylibjpeg-rle. Native: pydicom. Video: FFmpeg, by the extra `video`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from pydicom.pixels.processing import apply_color_lut
 from operators.jpeg_stream import StreamFacts
 from operators.pixel_layout import (
     DECODING_PLUGIN,
+    ENCAPSULATED_NATIVE,
     NATIVE,
+    VIDEO,
     PixelLayout,
     UndecodableError,
     pixel_layout,
@@ -36,6 +38,7 @@ from operators.pixel_layout import (
 )
 from operators.read_header import UnreadableHeaderError, open_part10, quiet_pydicom
 from operators.stored_frames import find_pixel_data, stored_frames, with_true_chroma
+from operators.video import decode_video
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -85,6 +88,9 @@ def decode_frames(
     try:
         with open_part10(path) as file:
             element = find_pixel_data(file, layout)
+            if layout.transfer_syntax_uid in VIDEO:
+                yield from decode_video(file, layout, wanted)
+                return
             layout = with_true_chroma(layout, element, file.remaining())
             for number, encoded, facts in stored_frames(file, layout, element, wanted):
                 yield number, _to_display(_decode_one(encoded, layout, facts, number), layout, table)
@@ -98,10 +104,13 @@ def _decode_one(
     photometric = layout.photometric_interpretation
     if layout.transfer_syntax_uid in _JPEG and facts is not None and layout.samples_per_pixel == 3:
         photometric = facts.photometric_interpretation(photometric)
-    if layout.transfer_syntax_uid in NATIVE:
+    syntax = layout.transfer_syntax_uid
+    if syntax == ENCAPSULATED_NATIVE:
+        data, plugin, syntax = encoded[: layout.frame_bytes], "", uid.ExplicitVRLittleEndian
+    elif syntax in NATIVE:
         data, plugin = encoded, ""
     else:
-        data, plugin = _encapsulated(encoded), DECODING_PLUGIN[layout.transfer_syntax_uid]
+        data, plugin = _encapsulated(encoded), DECODING_PLUGIN[syntax]
         _silence_gdcm()
     options: dict[str, Any] = {
         "rows": layout.rows,
@@ -118,7 +127,7 @@ def _decode_one(
     }
     try:
         with quiet_pydicom():
-            decoder = get_decoder(uid.UID(layout.transfer_syntax_uid))
+            decoder = get_decoder(uid.UID(syntax))
             pixels, _ = decoder.as_array(data, index=0, decoding_plugin=plugin, **options)
     except MemoryError:
         raise

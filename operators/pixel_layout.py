@@ -2,11 +2,12 @@
 
 Promises: a PixelLayout is that of an ultrasound image (PS3.3 C.8.5.6.1), within bounds, in a transfer syntax
 that `operators.decode` reads.
-Refuses, by name: video, JPEG XL, JPIP and whatever else no decoder here reads.
+Refuses, by name: JPEG XL, JPIP and whatever else no decoder here reads; video without the extra `video`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from pydicom import uid
@@ -37,6 +38,11 @@ NATIVE = frozenset(
         uid.DeflatedExplicitVRLittleEndian,
         uid.ExplicitVRBigEndian,
     }
+)
+# Uncompressed frames in fragments (PS3.5 A.4.11).
+ENCAPSULATED_NATIVE = "1.2.840.10008.1.2.1.98"
+VIDEO = frozenset(
+    f"1.2.840.10008.1.2.4.{number}{fragmentable}" for number in range(100, 109) for fragmentable in ("", ".1")
 )
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 MAXIMUM_FRAME_PIXELS = 2**25  # 33 million: four times the largest ultrasound screen
@@ -95,8 +101,15 @@ def syntax_name(transfer_syntax_uid: str) -> str:
 
 def require_decoder(transfer_syntax_uid: str) -> None:
     """Raise UndecodableError, naming the syntax, where no decoder here reads it."""
-    if transfer_syntax_uid not in NATIVE and transfer_syntax_uid not in DECODING_PLUGIN:
-        named = syntax_name(transfer_syntax_uid) if transfer_syntax_uid else "none declared"
+    named = syntax_name(transfer_syntax_uid) if transfer_syntax_uid else "none declared"
+    if transfer_syntax_uid in VIDEO:
+        if importlib.util.find_spec("cv2") is None:
+            raise UndecodableError(
+                Reason.UNSUPPORTED_TRANSFER_SYNTAX,
+                f"Video is decoded only where the extra `video` is installed (make setup-video): {named}; "
+                "install it, or send the cine as JPEG frames.",
+            )
+    elif transfer_syntax_uid not in {*NATIVE, *DECODING_PLUGIN, ENCAPSULATED_NATIVE}:
         raise UndecodableError(
             Reason.UNSUPPORTED_TRANSFER_SYNTAX,
             f"The transfer syntax is not decoded here: {named}; send the image uncompressed, or as JPEG, "

@@ -15,7 +15,7 @@ from pydicom import dcmread, uid
 from pydicom.encaps import generate_frames
 
 from operators.jpeg_stream import StreamFacts, stream_facts
-from operators.pixel_layout import NATIVE, PixelLayout, UndecodableError, undecodable
+from operators.pixel_layout import ENCAPSULATED_NATIVE, NATIVE, PixelLayout, UndecodableError, undecodable
 from operators.read_header import BoundedFile, pixel_data_start, quiet_pydicom
 
 
@@ -142,6 +142,13 @@ def _check_stream(encoded: bytes, layout: PixelLayout, number: int) -> StreamFac
         if len(encoded) * 64 < layout.frame_bytes:
             raise undecodable(
                 f"Frame {number} is too short for the pixels that the header declares; send the image again."
+            )
+        return None
+    if layout.transfer_syntax_uid == ENCAPSULATED_NATIVE:
+        if not layout.frame_bytes <= len(encoded) <= layout.frame_bytes + 1:
+            raise undecodable(
+                f"Frame {number} has {len(encoded)} bytes, the header asks for {layout.frame_bytes}; "
+                "send it again."
             )
         return None
     facts = stream_facts(encoded)
