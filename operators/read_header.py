@@ -236,7 +236,8 @@ def _naming_part(file: BoundedFile, declared: str, fault: UnreadableHeaderError)
 
 
 def _cleaned(dataset: Dataset, declared: str, *, has_pixel_data: bool) -> Header:
-    notes = read_text(dataset) + _settle(dataset, 1) + _decode_text(dataset)
+    notes = _settle(dataset, 1) + without_controls(dataset)
+    dataset.add_new("SpecificCharacterSet", "CS", "ISO_IR 192")
     cleaned = Dataset(dataset)
     cleaned.file_meta = FileMetaDataset()
     if declared:
@@ -319,11 +320,14 @@ def _too_deep() -> UnreadableHeaderError:
     )
 
 
-def _settle(dataset: Dataset, level: int) -> list[str]:
-    """Convert every element now, level by level; drop what is private, oversized or unreadable."""
+def _settle(dataset: Dataset, level: int, encodings: list[str] | None = None) -> list[str]:
+    """Convert every element now, level by level; drop what is private, oversized or unreadable.
+
+    `encodings` are those that the items of a sequence inherit for their text.
+    """
     if level > MAXIMUM_NESTING:
         raise _too_deep()
-    notes: list[str] = []
+    notes, encodings = read_text(dataset, encodings)
     for tag in list(dataset.keys()):
         if tag.is_private:
             del dataset[tag]
@@ -344,7 +348,7 @@ def _settle(dataset: Dataset, level: int) -> list[str]:
                 notes.append(f"The attribute {tag} cannot be read and is left out.")
             continue
         for item in items:
-            notes += _settle(item, level + 1)
+            notes += _settle(item, level + 1, encodings)
     return notes
 
 
@@ -363,14 +367,3 @@ def _same_kind(one: str, other: str) -> bool:
     """Whether two VRs hold the same kind of value; an ambiguous one ("US or SS") is taken as it comes."""
     kinds = ({"SQ"}, STR_VR, INT_VR | FLOAT_VR | BYTES_VR)
     return " or " in one + other or any(one in kind and other in kind for kind in kinds)
-
-
-def _decode_text(dataset: Dataset) -> list[str]:
-    """Turn all text into Unicode and declare it as UTF-8 (ISO_IR 192)."""
-    notes = []
-    try:
-        dataset.decode()
-    except Exception:  # what read_text could not foresee: keep what the reader made of it
-        notes.append("Text in an unknown character set was read as far as possible; names may look odd.")
-    dataset.add_new("SpecificCharacterSet", "CS", "ISO_IR 192")
-    return notes + without_controls(dataset)

@@ -7,6 +7,7 @@ says so. No control character is left in a name. Never raises on foreign bytes.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 
@@ -20,6 +21,9 @@ from pydicom.valuerep import TEXT_VR_DELIMS, PersonName
 TEXT_VR = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _ONE_LINE_VR = frozenset({"LO", "PN", "SH", "UC"})  # several values, no line breaks (PS3.5 6.2)
 _ESCAPE = b"\x1b"
+_DESIGNATION = re.compile("\x1b[ -/]*[0-~]")  # ISO 2022: escape, intermediate bytes, final byte
+_DEFAULT_REPERTOIRE = ("", "ISO_IR 6", "ISO 2022 IR 6")
+_UTF_8 = python_encoding["ISO_IR 192"]
 _EXTENSIONS = sorted({value for key, value in python_encoding.items() if key.startswith("ISO 2022 IR")})
 
 NOT_DECLARED = "Text beyond ASCII without a declared character set was read as {}; names may look odd."
@@ -28,11 +32,19 @@ UNKNOWN_SET = "Text in an unknown character set was read as {}; names may look o
 CONTROLS = "Control characters in text were left out."
 
 
-def read_text(dataset: Dataset, inherited: list[str] | None = None) -> list[str]:
-    """Convert in place the text that its declared character set does not explain; answers what was done.
+def read_text(dataset: Dataset, inherited: list[str] | None = None) -> tuple[list[str], list[str] | None]:
+    """Convert in place all text of one level that goes beyond ASCII.
 
-    Elements that are encoded as declared are left to the reader. Call it on a data set as read, before its
-    values are used; `inherited` are the Python encodings of the data set around an item.
+    Call it on a data set as read, before its values are used, and then on its items.
+
+    Parameters
+    ----------
+    inherited : Python encodings of the data set around an item (PS3.3 C.12.1.1.2).
+
+    Returns
+    -------
+    notes, encodings
+        Sentences on what was not as declared; the encodings that items inherit.
     """
     notes: list[str] = []
     encodings, broken = _encodings(dataset, inherited)
@@ -43,12 +55,12 @@ def read_text(dataset: Dataset, inherited: list[str] | None = None) -> list[str]
         vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
         if vr not in TEXT_VR or (raw.value.isascii() and _ESCAPE not in raw.value):
             continue
-        if encodings is not None and _strictly(raw.value, encodings) is not None:
-            continue
-        text, how = _somehow(raw.value, encodings or ["ascii"])
-        notes.append(broken.format(how))
+        text = None if encodings is None else _strictly(raw.value, encodings)
+        if text is None:
+            text, how = _somehow(raw.value, encodings or ["ascii"])
+            notes.append(broken.format(how))
         dataset[tag] = DataElement(tag, vr, _values(text, vr))
-    return list(dict.fromkeys(notes))
+    return list(dict.fromkeys(notes)), encodings
 
 
 def without_controls(dataset: Dataset) -> list[str]:
@@ -75,9 +87,12 @@ def _encodings(dataset: Dataset, inherited: list[str] | None) -> tuple[list[str]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return convert_encodings(values), NOT_AS_DECLARED
+            encodings = convert_encodings(values)
     except Exception:  # a name that is no character set, or a combination that is none
         return None, UNKNOWN_SET
+    if values[0] in _DEFAULT_REPERTOIRE:
+        encodings[0] = "ascii"  # the reader would take it for Latin-1
+    return encodings, NOT_AS_DECLARED
 
 
 def _strictly(value: bytes, encodings: list[str]) -> str | None:
@@ -85,7 +100,8 @@ def _strictly(value: bytes, encodings: list[str]) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # the reader warns where it would put replacement characters
-            return decode_bytes(value, encodings, TEXT_VR_DELIMS)
+            # Of some designations to G1 the reader leaves the sequence itself behind.
+            return _DESIGNATION.sub("", decode_bytes(value, encodings, TEXT_VR_DELIMS))
     except Exception:  # codecs and the reader raise many things on foreign bytes
         return None
 
@@ -106,8 +122,13 @@ def _values(text: str, vr: str) -> object:
     text = text.rstrip("\0 ")
     if vr not in _ONE_LINE_VR:
         return text
-    parts = [PersonName(part) if vr == "PN" else part for part in text.split("\\")]
+    parts = [_person_name(part) if vr == "PN" else part for part in text.split("\\")]
     return parts[0] if len(parts) == 1 else parts
+
+
+def _person_name(text: str) -> PersonName:
+    """A name that stays what it is whatever character set a writer is told of."""
+    return PersonName(text.encode("utf-8"), [_UTF_8]).decode([_UTF_8])
 
 
 def _control(character: str) -> bool:

@@ -1,8 +1,8 @@
 """Frames of video syntaxes (MPEG-2, MPEG-4 AVC, HEVC; PS3.5 8.2), where the extra `video` is installed.
 
 Promises: uint8 RGB, one frame in memory at a time, the stream read from the file as it is needed; fewer
-frames than declared, or frames of another size, are an error. The decoder is FFmpeg as OpenCV brings it, on one
-thread, with the containers of PS3.5 as the only formats: a stream cannot name another file or address.
+frames than declared, or frames of another size, are an error. The decoder is FFmpeg as OpenCV brings it, on
+one thread, with the containers of PS3.5 as the only formats: a stream cannot name another file or address.
 Refuses: what does not begin as a stream of its syntax. A damaged spot inside a stream is not refused: FFmpeg
 conceals it and does not say so.
 """
