@@ -102,4 +102,5 @@ class BreastUltrasoundApplication(Application):
             capture_modality=report.capture_modality,
             summary_capture=report.summary_capture,
             maximum_lesion_captures=report.maximum_lesion_captures,
+            malignant_prevalence=report.malignant_prevalence_percent / 100,
         )

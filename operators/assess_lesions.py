@@ -2,8 +2,8 @@
 
 Promises: a lesion has one probability, from the mean of its images' logits (of a cine's key frames first, so
 that a long cine weighs no more than a still); the interval is the Venn-Abers pair of patients the network
-had not seen. A category is BI-RADS-aligned, not an assessment: never 2, and 3 only where the upper bound
-allows it. BI-RADS is a registered name of the American College of Radiology.
+had not seen. A category is BI-RADS-aligned, not an assessment: never 2, and none whose upper bound lies below
+what the calibration data can show. BI-RADS is a registered name of the American College of Radiology.
 """
 
 from __future__ import annotations
@@ -75,20 +75,18 @@ def _unclear(joined: Joined, number_of: Mapping[int, int]) -> Iterator[str]:
         yield f"The same holds for {len(pairs) - MAXIMUM_UNCLEAR_NAMED} more pairs of lesions."
 
 
-def category(low: float, probability: float, high: float) -> str | None:
-    """BI-RADS-aligned category of a probability with its interval, all in 0..1.
+def category(low: float, high: float, ceiling: float) -> str | None:
+    """BI-RADS-aligned category of an interval, all in 0..1: the lowest whose upper bound the data support.
 
-    None where the interval reaches over more than two categories: it then supports none. The category of
-    the probability otherwise, but 3 only if the upper bound stays within it, and 5 only if the lower does.
+    Its upper bound covers the interval's and, up to 4B, the `ceiling` (Calibration.ceiling) too. 5 has a
+    lower bound as well, which the interval must keep. None where the interval reaches over more than two
+    categories, or over the border of 5: it then supports none.
     """
-    lowest, middle, highest = (_band(value) for value in (low, probability, high))
-    if highest - lowest > 1:
+    lowest, highest = _band(low), _band(high)
+    if highest - lowest > 1 or lowest < highest == len(_BOUNDS):
         return None
-    if middle == 0 and highest > 0:
-        middle = 1
-    if middle == len(_BOUNDS) and lowest < len(_BOUNDS):
-        middle -= 1
-    return CATEGORIES[middle]
+    raised = min(_band(max(high, ceiling)), len(_BOUNDS) - 1)
+    return CATEGORIES[max(highest, raised)]
 
 
 def _band(probability: float) -> int:
@@ -122,7 +120,7 @@ def _assess(tracks: Tracks, judgement: Judgement, prevalence: float) -> Assessme
         probability=given.value,
         probability_low=given.low,
         probability_high=given.high,
-        category=category(given.low, given.value, given.high),
+        category=category(given.low, given.high, judgement.calibration.ceiling(logit, prevalence)),
         above_sensitive_threshold=logit >= judgement.points.sensitive_logit,
         above_specific_threshold=logit >= judgement.points.specific_logit,
     )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.prediction import Prediction
+from validation.reliability import PairBin, pair_bins
 from validation.statistics.calibration import (
     CalibrationLine,
     ReliabilityBin,
@@ -99,13 +100,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All figures of one prediction file. `found_only` leaves out images not found or abstained from."""
+    """All figures of one prediction file. `found_only` leaves out images not found or abstained from.
+
+    `pairs`: reliability of the Venn-Abers pair, where the rows are of several folds.
+    """
 
     name: str
     model_sha256: tuple[str, ...]
     everything: Figures
     found_only: Figures | None
     devices: dict[str, Figures]
+    pairs: tuple[PairBin, ...] = ()
 
 
 def patients_of(rows: Sequence[Prediction]) -> tuple[Patient, ...]:
@@ -150,6 +155,7 @@ def judge(
         everything=of(rows),
         found_only=of(found) if found else None,
         devices={device: of([row for row in rows if row.device == device]) for device in devices},
+        pairs=pair_bins(rows),
     )
 
 

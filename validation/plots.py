@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+from validation.reliability import PairBin
 from validation.statistics.calibration import ReliabilityBin
 from validation.statistics.roc import RocCurve
 
@@ -42,6 +43,20 @@ def reliability_plot(title: str, bins: Sequence[ReliabilityBin]) -> Markup:
             f"<title>{item.count} patients</title></circle>"
         )
     return _frame(title, "probability stated", "share malignant", parts)
+
+
+def pair_plot(title: str, bins: Sequence[PairBin]) -> Markup:
+    """Share malignant with Wilson's interval (upright) over the Venn-Abers pair (level), a mark a bin."""
+    colour, level = _COLOURS[0], _COLOURS[1]
+    parts = [_line([(0, 0), (1, 1)], "#999", dashed=True)]
+    for item in bins:
+        parts.append(_line([(item.stated, item.interval.low), (item.stated, item.interval.high)], colour))
+        parts.append(_line([(item.low, item.observed), (item.high, item.observed)], level))
+        parts.append(
+            f'<circle cx="{_x(item.stated):.1f}" cy="{_y(item.observed):.1f}" r="3" fill="{colour}">'
+            f"<title>{item.malignant} of {item.count} patients</title></circle>"
+        )
+    return _frame(title, "probability stated, with its pair", "share malignant", parts)
 
 
 def _x(value: float) -> float:

@@ -20,11 +20,13 @@ from markupsafe import Markup
 
 from models.data.prediction import Prediction
 from validation.figures import Estimate, Figures, Judgement, Thresholds, patients_of
-from validation.plots import reliability_plot, roc_plot
+from validation.plots import pair_plot, reliability_plot, roc_plot
+from validation.reliability import PairBin
 from validation.statistics.roc import Interval, Proportion, roc_curve
 
 RESEARCH_USE = "Research use, not a cleared device"
 DEVICE_TITLES = ("device", "images", "patients", "malignant", "AUC", "Dice", "found", "notes")
+PAIR_TITLES = ("bin", "probability (Venn-Abers pair), means", "share malignant (Wilson)", "they meet")
 _ABSENT = "-"
 
 
@@ -100,6 +102,7 @@ def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
             seed=run.seed,
             sections=[_section(judgement, rows) for judgement, rows in run.judged],
             device_titles=DEVICE_TITLES,
+            pair_titles=PAIR_TITLES,
             # Inside a script element only "</" ends the data; a JSON string may write it "<\/".
             figures_json=Markup(figures.replace("</", "<\\/")),  # noqa: S704
         )
@@ -125,6 +128,7 @@ def _section(judgement: Judgement, rows: Sequence[Prediction]) -> dict[str, Any]
         "judgement": judgement,
         "rows": [(name, shown, beside.get(name, _ABSENT)) for name, shown in rows_of(judgement.everything)],
         "plots": _plots(judgement, rows),
+        "pairs": [_pair(number, item) for number, item in enumerate(judgement.pairs, start=1)],
         "devices": [_device(name, figures) for name, figures in judgement.devices.items()],
     }
 
@@ -148,6 +152,8 @@ def _plots(judgement: Judgement, rows: Sequence[Prediction]) -> list[Markup]:
         plots.append(roc_plot(f"ROC, {judgement.name}", curves))
     if judgement.everything.reliability:
         plots.append(reliability_plot(f"Reliability, {judgement.name}", judgement.everything.reliability))
+    if judgement.pairs:
+        plots.append(pair_plot(f"Venn-Abers pairs, {judgement.name}", judgement.pairs))
     return plots
 
 
@@ -163,6 +169,12 @@ def _device(name: str, figures: Figures) -> tuple[str, ...]:
         _estimate(figures.found),
         "; ".join(figures.notes),
     )
+
+
+def _pair(number: int, item: PairBin) -> tuple[str, ...]:
+    share = f"{_number(item.observed, item.interval)}, {item.malignant} of {item.count}"
+    pair = f"{item.stated:.3f} ({item.low:.3f} to {item.high:.3f})"
+    return (str(number), pair, share, "yes" if item.covered else "no")
 
 
 def _plain(value: float | None) -> str:

@@ -77,6 +77,7 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
     y = canvas.text(wording.threshold_text(given), x, y, width, quiet=True) + 10
     for line in (
         wording.source_text(lesion),
+        wording.prevalence_text(context),
         wording.number_text(context),
         wording.models_text(result.models),
     ):

@@ -44,6 +44,7 @@ class ReportContext:
     capture_modality: str = "OT"
     summary_capture: str = "always"
     maximum_lesion_captures: int = 6
+    malignant_prevalence: float = 0.33
 
 
 @dataclass(frozen=True)

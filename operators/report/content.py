@@ -51,6 +51,7 @@ from operators.report.wording import (
     incomplete,
     lesion_text,
     number_text,
+    prevalence_text,
     status_of,
 )
 
@@ -213,6 +214,7 @@ def _study_evaluations(result: StudyResult, context: ReportContext) -> Container
         f"{number_text(context)}.",
         headline(result),
         *(lesion_text(lesion) for lesion in result.lesions),
+        *([prevalence_text(context)] if result.lesions else []),
         *(f"Set aside: {line}" for line in aside_lines(result.set_aside)),
         *(f"Note: {warning}" for warning in result.warnings),
     ]

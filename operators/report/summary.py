@@ -35,6 +35,7 @@ def summarise(result: StudyResult, context: ReportContext) -> dict[str, Any]:
         "replaces": context.predecessor.result_number if context.predecessor else None,
         "composed_at": context.composed_at.isoformat(),
         "probability": result.probability,
+        "malignant_prevalence": context.malignant_prevalence,
         "lesions": [_lesion(lesion) for lesion in result.lesions],
         "frames_analysed": len(result.frames),
         "set_aside": [
@@ -120,6 +121,7 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
         warnings=result.warnings,
         pictures=[_data_uri(picture) for picture in pictures],
         number=wording.number_text(context),
+        prevalence=wording.prevalence_text(context),
         models=wording.models_text(result.models),
     )
 

@@ -164,6 +164,14 @@ def aside_lines(set_aside: Sequence[SetAside]) -> list[str]:
     ]
 
 
+def prevalence_text(context: ReportContext) -> str:
+    """For which share of malignant lesions a probability holds, and where it was learned."""
+    return (
+        f"Probabilities hold for a share of malignant lesions of {context.malignant_prevalence * 100:g}% "
+        "(setting); learned from biopsied lesions, a third of them malignant."
+    )
+
+
 def models_text(models: Sequence[ModelIdentity]) -> str:
     """Name, version, digest and engine of the models."""
     named = ", ".join(f"{one.name} {one.version} ({one.sha256[:8]})" for one in models)

@@ -11,38 +11,49 @@ from operators.assess_lesions import CATEGORIES, category
 share = st.floats(0, 1)
 
 
-@given(st.tuples(share, share, share).map(sorted))
-def test_a_category_follows_its_interval(values):
-    low, probability, high = values
-    given = category(low, probability, high)
+UPPER = {"3": 0.02, "4A": 0.10, "4B": 0.50, "4C": 0.95, "5": 1.0}
+
+
+@given(st.tuples(share, share).map(sorted), share)
+def test_a_category_has_an_upper_bound_that_the_data_support(interval, ceiling):
+    low, high = interval
+    given = category(low, high, ceiling)
     assert given in (*CATEGORIES, None)
     assert given != "2", "there is no probability so low that an AI may say benign"
-    if given == "3":
-        assert high <= 0.02
+    if given is None:
+        return
+    assert high <= UPPER[given]
+    if given in ("3", "4A", "4B"):
+        assert ceiling <= UPPER[given]
     if given == "5":
         assert low >= 0.95
 
 
-@given(share, share)
-def test_a_sharper_probability_never_lowers_the_category(one, other):
-    low, high = sorted((one, other))
-    first, second = category(low, low, low), category(high, high, high)
-    assert first is not None
-    assert second is not None
-    assert CATEGORIES.index(first) <= CATEGORIES.index(second)
+@given(st.tuples(share, share).map(sorted), st.tuples(share, share).map(sorted))
+def test_more_suspicion_never_lowers_the_category(values, ceilings):
+    (low, high), (first, second) = values, ceilings
+    below, above = category(low, low, first), category(high, high, second)
+    assert below is not None
+    assert above is not None
+    assert CATEGORIES.index(below) <= CATEGORIES.index(above)
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ((0.0, 0.01, 0.02), "3"),
-        ((0.0, 0.01, 0.03), "4A"),
-        ((0.05, 0.07, 0.10), "4A"),
-        ((0.2, 0.3, 0.4), "4B"),
-        ((0.5, 0.51, 0.6), "4C"),
-        ((0.94, 0.97, 0.99), "4C"),
-        ((0.95, 0.97, 0.99), "5"),
-        ((0.01, 0.3, 0.97), None),
+        ((0.0, 0.02, 0.02), "3"),
+        ((0.0, 0.02, 0.03), "4A"),
+        ((0.0, 0.03, 0.01), "4A"),
+        ((0.05, 0.10, 0.10), "4A"),
+        ((0.05, 0.10, 0.11), "4B"),
+        ((0.2, 0.4, 0.4), "4B"),
+        ((0.4, 0.5, 0.6), "4C"),
+        ((0.5, 0.6, 0.99), "4C"),
+        ((0.90, 0.94, 0.99), "4C"),
+        ((0.94, 0.99, 0.99), None),
+        ((0.95, 0.99, 1.0), "5"),
+        ((0.01, 0.97, 0.97), None),
+        ((0.01, 0.2, 0.2), None),
     ],
 )
 def test_the_bounds_are_the_atlas(values, expected):
