@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.runtime.calibration import make_calibration
 from operators.assess_lesions import CATEGORIES, category
+from validation.statistics.roc import wilson
 
 share = st.floats(0, 1)
 
@@ -58,6 +61,40 @@ def test_more_suspicion_never_lowers_the_category(values, ceilings):
 )
 def test_the_bounds_are_the_atlas(values, expected):
     assert category(*values) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(-8, 8),
+    st.floats(-8, 8),
+    st.floats(0.001, 0.9),
+    st.lists(st.tuples(st.floats(-6, 6), st.booleans()), min_size=2, max_size=60).filter(
+        lambda rows: len({malignant for _, malignant in rows}) == 2
+    ),
+)
+def test_whatever_the_calibration_the_category_rises_and_is_supported(one, other, prevalence, rows):
+    calibration = make_calibration([logit for logit, _ in rows], [malignant for _, malignant in rows])
+    given = []
+    for logit in sorted((one, other)):
+        pair, ceiling = calibration.probability(logit, prevalence), calibration.ceiling(logit, prevalence)
+        given.append(category(pair.low, pair.high, ceiling))
+        if given[-1] in ("3", "4A", "4B"):
+            assert max(pair.high, ceiling) <= UPPER[given[-1]]
+    if None not in given:
+        assert CATEGORIES.index(given[0]) <= CATEGORIES.index(given[1])
+
+
+def test_the_shipped_calibration_supports_no_3_at_the_share_it_was_made_with(models):
+    """Below the lowest malignant patient are 105: their Wilson upper limit alone is 3.5%."""
+    calibration = models.judgement.calibration
+    benign_below = int(np.argmax(calibration.malignant))
+    upper = wilson(0, benign_below).interval.high
+    assert calibration.ceiling(-99.0) == pytest.approx(upper, abs=1e-9)
+    assert upper > 0.02
+    for prevalence, expected in ((0.33, False), (0.05, True)):
+        pair = calibration.probability(-99.0, prevalence)
+        given = category(pair.low, pair.high, calibration.ceiling(-99.0, prevalence))
+        assert (given == "3") is expected
 
 
 def test_a_lesion_of_two_views_has_one_probability(analysed):

@@ -162,7 +162,7 @@ def test_the_report_stands_alone_and_holds_the_figures(tmp_path):
     assert RESEARCH_USE in text
     assert f"{judgement.everything.auc.auc:.3f}" in text
     assert "<b>&</script>" in text
-    assert [tag for tag, _ in page.tags].count("svg") == 2
+    assert [tag for tag, _ in page.tags].count("svg") == 3
     assert not [tag for tag, _ in page.tags if tag in ("i", "b", "link", "img", "iframe")]
     assert not [
         value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")
