@@ -140,7 +140,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory, bad: Path) -> Iterator[Sent]:
         def settled() -> tuple[StudyLine, ...] | None:
             lines = read_status(node.settings).studies
             ended = all(one.job_state in ("done", "failed") for one in lines if one.images)
-            return lines if ended else None
+            sent = all(delivery.state == "accepted" for one in lines for delivery in one.deliveries)
+            return lines if ended and sent else None
 
         lines = wait_for(settled, 120)
         shown = " ".join(render_status(read_status(node.settings)).split())
