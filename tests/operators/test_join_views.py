@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from operators.compose_report import compose_report
 from operators.findings import LesionView, Track
 from operators.join_views import join_views
 from operators.likeness import OTHER, SAME, appearance, differences, likeness
+from operators.read_header import read_header
 from operators.study import Frame, Instance, Region
 from tests.operators.made_files import image, region, save, with_regions
 from tests.phantoms import Ellipse, draw, still, tissue
@@ -208,6 +210,31 @@ def test_both_halves_of_a_dual_screen_show_one_lesion_each_at_its_own_scale(anal
     left, right = lesion.views
     assert left.measurement.long_axis_mm == pytest.approx(2 * 80 * 0.07, rel=0.03, abs=0.07)
     assert right.measurement.long_axis_mm == pytest.approx(2 * 36 * 0.14, rel=0.03, abs=0.14)
+
+
+def abutting(dicom_us: Path, left: Ellipse, right: Ellipse, path: Path) -> Path:
+    """Two drawn halves in the layout of a real dual screen: abutting, a third region without units."""
+    real = read_header(dicom_us / "pydicomdata-gdcm-US-ALOKA-16.dcm").dataset
+    screen = np.zeros((480, 640), np.uint8)
+    half = tissue(304, 392)
+    for start, lesion in ((32, left), (336, right)):
+        screen[24:416, start : start + 304] = draw([lesion], half)
+    return save(with_regions(image(screen, path.name), *real.SequenceOfUltrasoundRegions), path)
+
+
+@pytest.mark.parametrize(
+    ("right", "lesions"), [(Ellipse(130, 150, 52, 36), 1), (Ellipse(150, 290, 70, 60), 2)]
+)
+def test_abutting_halves_show_one_lesion_twice_or_two(analysed, dicom_us, tmp_path, right, lesions):
+    left = Ellipse(160, 150, 60, 36)
+    result = analysed((abutting(dicom_us, left, right, tmp_path / "halves"),))
+    assert len(result.lesions) == lesions
+    views = sorted((view for one in result.lesions for view in one.views), key=lambda view: view.frame.key)
+    assert [view.frame.region.min_x0 for view in views] == [32, 336]
+    for view, drawn in zip(views, (left, right), strict=True):
+        assert view.measurement.width_mm == pytest.approx(2 * drawn.along * 0.3827, rel=0.03, abs=0.3827)
+        middle = view.outline.mean(axis=0) - [view.frame.region.min_x0, view.frame.region.min_y0]
+        assert np.abs(middle - [drawn.x, drawn.y]).max() < 6
 
 
 def test_a_pair_that_cannot_be_told_is_named_in_the_report(analysed, context):

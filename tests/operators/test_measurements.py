@@ -164,6 +164,15 @@ def test_the_skin_is_where_the_reference_pixel_puts_it(attributes, skin):
     assert one.skin_y == (None if skin is None else pytest.approx(skin))
 
 
+@given(st.integers(-(2**31), 2**31 - 1), st.floats(), st.floats(), st.integers(0, 60))
+def test_whatever_a_reference_pixel_says_the_skin_is_nowhere_or_near(reference, value, delta, top):
+    item = region(0, top, 99, top + 99, ReferencePixelY0=reference, ReferencePixelPhysicalValueY=value)
+    item.PhysicalDeltaY = delta
+    ds = image(np.zeros((200, 200), np.uint8))
+    (one,) = read_regions(with_regions(ds, item)).regions
+    assert one.skin_y is None or top - 200 <= one.skin_y < top + 50
+
+
 @pytest.fixture
 def composed(analysed, context, tmp_path):
     """Analyse one drawn lesion with a stated skin line at the top, and compose its report."""

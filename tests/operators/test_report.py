@@ -20,7 +20,7 @@ from pydicom.sr.coding import Code
 from app.send import send
 from operators.compose_report import compose_report
 from operators.report.composed import ComposedReport, ObjectKind, Predecessor
-from operators.report.wording import RESEARCH_USE
+from operators.report.wording import RESEARCH_USE, source_text
 from operators.study import Reason, SetAside
 from tests.orthanc import running_orthanc
 
@@ -151,6 +151,8 @@ def test_a_cine_names_its_frame(analysed, context):
     assert [number for _, number in given] == [
         view.frame.frame_number for lesion in result.lesions for view in lesion.views
     ]
+    for lesion in result.lesions:
+        assert f"frame {lesion.key_view.frame.frame_number} (seen on" in source_text(lesion)
 
 
 def test_nothing_usable_is_said_with_the_reason(analysed, context):
