@@ -89,6 +89,7 @@ docs: setup ## the generated pages under docs/
 	$(BIN)/busmap config --markdown > docs/settings.md
 	$(BIN)/python -m app.cli --markdown > docs/cli.md
 	$(BIN)/python -m app.web.metrics > docs/metrics.md
+	$(BIN)/python -m app.conformance > docs/conformance.md
 
 lock: ## the dependency lists with hashes, from pyproject.toml
 	@printf '%s\n' "perf-analyzer ; sys_platform == 'never'" "cupy-cuda13x ; sys_platform == 'never'" \

@@ -25,7 +25,7 @@ from app.node.association import free_when_over
 from app.node.identity import KEYWORDS, Compared, Patient, compare, patient_of
 from app.settings import DestinationSettings
 
-_STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _MOST_ANSWERS = 20  # a destination that answers more does not match the study's UID
 _MOST_BYTES = 1024 * 1024
 _PENDING = (0xFF00, 0xFF01)
@@ -121,7 +121,7 @@ class FindInquiry:
         self._entity = AE(calling_ae_title)
         self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = seconds
         self._entity.connection_timeout = seconds
-        self._entity.add_requested_context(_STUDY_ROOT_FIND)
+        self._entity.add_requested_context(STUDY_ROOT_FIND)
         self._association: Association | None = None
 
     def ask(self, study_instance_uid: str) -> list[Patient]:
@@ -131,7 +131,7 @@ class FindInquiry:
         deadline = time.monotonic() + self._seconds
         patients: list[Patient] = []
         for count, (status, identifier) in enumerate(
-            self._association.send_c_find(_question(study_instance_uid), _STUDY_ROOT_FIND)
+            self._association.send_c_find(_question(study_instance_uid), STUDY_ROOT_FIND)
         ):
             if "Status" not in status:
                 raise Unanswered("query-timeout")

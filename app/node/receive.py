@@ -25,7 +25,7 @@ from app.node.intake import MISMATCH, SUCCESS, Answer, Intake, Transfer
 from app.settings import GatewaySettings
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_VERIFICATION = "1.2.840.10008.1.1"
+VERIFICATION = "1.2.840.10008.1.1"
 # Old archives hold these; pynetdicom accepts their contexts but cannot serve them unless told.
 _RETIRED = {_STORAGE + "6": "UltrasoundImageStorageRetired", _STORAGE + "3": "UltrasoundMultiFrameRetired"}
 STORAGE_CLASSES = tuple(
@@ -66,7 +66,7 @@ def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> 
     entity.maximum_associations = settings.maximum_associations
     entity.acse_timeout = settings.first_byte_timeout_seconds
     entity.dimse_timeout = entity.network_timeout = settings.network_timeout_seconds
-    entity.add_supported_context(_VERIFICATION)
+    entity.add_supported_context(VERIFICATION)
     for sop_class in STORAGE_CLASSES:
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     limits = Limits(

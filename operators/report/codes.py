@@ -72,3 +72,10 @@ def scheme_identification() -> Dataset:
     item.CodingSchemeName = "busmap codes"
     item.CodingSchemeResponsibleOrganization = "The busmap project"
     return item
+
+
+def own_codes() -> tuple[Code, ...]:
+    """Every concept of busmap's own scheme that this module names, in its order; no category values."""
+    return tuple(
+        one for one in globals().values() if isinstance(one, Code) and one.scheme_designator == PRIVATE_SCHEME
+    )
