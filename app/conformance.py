@@ -7,9 +7,10 @@ Form: PS3.2 annex N, as far as it applies to a node without a user interface. Ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pydicom.uid import UID as Uid
+from jinja2 import Environment, StrictUndefined
+from pydicom.uid import UID
 
 from app.node.deliver import Verdict, verdict
 from app.node.guard import MAXIMUM_PDU_BYTES
@@ -29,71 +30,39 @@ SENT = {
     _STORAGE + "7": "captures",
     _STORAGE + "88.59": "rejection note, where the destination asks for it",
 }
-_STORED_MEANING = {
-    SUCCESS: "stored, on disk and in the database; also identical bytes once more, other bytes under a known UID "
-    "(quarantine), and busmap's own results coming back (not kept)",
+ANSWERS = {
+    SUCCESS: "stored, on disk and in the database; also identical bytes once more, other bytes under a known "
+    "UID (quarantine), and busmap's own results coming back (not kept)",
     OUT_OF_RESOURCES: "no space, or no database: not stored, send again",
-    MISMATCH: "cannot be filed: study, series or SOP Instance UID missing or malformed, class or instance not "
-    "that of the request, or a cut data set",
+    MISMATCH: "cannot be filed: study, series or SOP Instance UID missing or malformed, class or instance "
+    "not as announced, or a cut data set",
 }
 
 
 def conformance_page() -> str:
     """The whole page."""
+    template = Path(__file__).with_name("conformance.md.j2").read_text(encoding="utf-8")
+    fields = GatewaySettings.model_fields
     return (
-        "\n\n".join(
-            (
-                "# DICOM conformance statement",
-                "Written by `make docs` from the program itself. busmap is research software, not a cleared "
-                "device; this\nstatement says what it does on the network, not that it is fit for a purpose.",
-                "## Overview",
-                _table(("SOP class", "user (SCU)", "provider (SCP)"), _overview()),
-                "No storage commitment, no query or retrieve as a provider, no worklist, no print, no media. No "
-                "TLS on the DICOM\nport yet: keep it inside the hospital's network.",
-                "## Gateway: receives",
-                _association_policy(),
-                "### Presentation contexts accepted",
-                f"Each storage class below with each transfer syntax of the next table; {_named(VERIFICATION)} with "
-                "the\nlibrary's default syntaxes. Of the syntaxes a sender offers in one context the first in this "
-                "order is taken.",
-                _table(("storage class", "UID", "use"), _received()),
-                _table(("transfer syntax", "UID"), ((_named(uid), uid) for uid in TRANSFER_SYNTAXES)),
-                "Deflated and video syntaxes are not accepted over the network.",
-                "### Answers to C-STORE",
-                _table(("status", "meaning"), ((f"0x{s:04X}", m) for s, m in _STORED_MEANING.items())),
-                "C-ECHO is answered 0x0000 whatever the state of the models. Asynchronous operations and role "
-                "selection are not\nnegotiated. A request of other kinds is refused by the library (pynetdicom) "
-                "with its status.",
-                "## Deliverer: sends",
-                _table(
-                    ("SOP class", "UID", "when"), ((_named(uid), uid, when) for uid, when in SENT.items())
-                ),
-                f"One context for each class, {_named(ExplicitVRLittleEndian)}, and another one, "
-                f"{_named(ImplicitVRLittleEndian)}, for\ndestinations that take the default syntax alone. The bytes "
-                "sent are those composed; they are encoded anew only\nfor the latter.",
-                "### What a destination's answer does",
-                _table(("status", "delivery"), _verdicts()),
-                "Tried again means: full jitter, `delivery.retry_minimum_seconds` to "
-                "`delivery.retry_maximum_seconds`, for\n`delivery.retry_for_hours`; parked means that a person has "
-                "to look (`busmap status`).",
-                f"Before sending, where `identity_check` of the destination says so, the study's patient is asked "
-                f"for by C-FIND\n({_named(STUDY_ROOT_FIND)}, STUDY level) or QIDO-RS (PS3.18 10.6).",
-                "## Objects made",
-                f"Patient, study and request attributes are those of the source. {PRIVATE_SCHEME} is the coding scheme "
-                "of busmap's own\nconcepts, identified in Coding Scheme Identification Sequence:",
-                _table(("code", "meaning"), ((code.value, code.meaning) for code in own_codes())),
-                "Series 9001: structured report, TID 1500 with a TID 1410 group a lesion and key image, COMPLETE, "
-                "UNVERIFIED,\nPRELIMINARY. Series 9002: secondary captures, RGB, uncompressed. UIDs are 2.25 and a "
-                "digest of input, models, engine\nand settings: the same result has the same UIDs.",
-                "## Character sets",
-                "Received: all of PS3.3 C.12.1.1.2; what is declared wrongly is read as far as it can be, with a "
-                "remark in the report.\nSent: ISO_IR 192 (UTF-8).",
-                "## Configuration",
-                "All settings with defaults: [settings.md](settings.md). Those of the network:",
-                _table(("setting", "meaning", "default"), _settings()),
-            )
+        Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - Markdown, no HTML
+        .from_string(template)
+        .render(
+            overview=_table(("SOP class", "user (SCU)", "provider (SCP)"), _overview()),
+            gateway={name: info.default for name, info in fields.items()},
+            maximum_pdu_bytes=MAXIMUM_PDU_BYTES,
+            received=_table(("storage class", "UID", "use"), _received()),
+            syntaxes=_table(("transfer syntax", "UID"), ((_named(uid), uid) for uid in TRANSFER_SYNTAXES)),
+            answers=_table(
+                ("status", "meaning"), ((f"0x{one:04X}", words) for one, words in ANSWERS.items())
+            ),
+            sent=_table(
+                ("SOP class", "UID", "when"), ((_named(uid), uid, when) for uid, when in SENT.items())
+            ),
+            verdicts=_table(("status", "delivery"), _verdicts()),
+            scheme=PRIVATE_SCHEME,
+            codes=_table(("code", "meaning"), ((code.value, code.meaning) for code in own_codes())),
+            settings=_table(("setting", "meaning", "default"), _settings()),
         )
-        + "\n"
     )
 
 
@@ -114,19 +83,6 @@ def _received() -> list[tuple[str, str, str]]:
             use = "kept and named in the report as not analysed"
         rows.append((_named(uid), uid, use))
     return rows
-
-
-def _association_policy() -> str:
-    fields = GatewaySettings.model_fields
-    default = {name: fields[name].default for name in fields}
-    return (
-        f"AE title `gateway.ae_title` ({default['ae_title']}), port {default['port']} by default; another called "
-        f"title is refused, and any calling\ntitle taken unless `gateway.allowed_calling_ae_titles` names some. "
-        f"At most {default['maximum_associations']} associations at once,\n"
-        f"{default['maximum_associations_per_address']} from one address. Maximum PDU {MAXIMUM_PDU_BYTES} bytes. "
-        f"A connection silent for {default['first_byte_timeout_seconds']:g} s before its request, or\n"
-        f"{default['network_timeout_seconds']:g} s within an association, is closed."
-    )
 
 
 def _verdicts() -> list[tuple[str, str]]:
@@ -160,7 +116,7 @@ def _settings() -> list[tuple[str, str, str]]:
 
 def _named(uid: str) -> str:
     retired = " (retired)" if uid in (_STORAGE + "6", _STORAGE + "3") else ""
-    return f"{Uid(uid).name}{retired}"
+    return f"{UID(uid).name}{retired}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
