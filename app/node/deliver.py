@@ -27,7 +27,7 @@ from app.logs import log
 from app.node.association import free_when_over
 from app.node.clock import Chance, Clock
 from app.node.crash import crash_point
-from app.node.identity import KEYWORDS, MISMATCH, OFF, RELEASED, patient_of
+from app.node.identity import MISMATCH, OFF, RELEASED, read_patient
 from app.node.identity_query import IdentityCheck
 from app.node.reject import make_rejection_notes
 from app.node.store.database import Store
@@ -154,8 +154,7 @@ class Deliverer:
                 if one.identity == RELEASED:
                     cleared.append(one)
                     continue
-                made = dcmread(self._path(one), stop_before_pixels=True, specific_tags=list(KEYWORDS))
-                compared = check.compare(one.study_instance_uid, patient_of(made))
+                compared = check.compare(one.study_instance_uid, read_patient(self._path(one)))
                 if compared.code == MISMATCH:
                     differing[compared.differing].append(one)
                 else:

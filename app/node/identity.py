@@ -9,7 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -59,6 +61,14 @@ def patient_of(dataset: Dataset) -> Patient:
         names=(alphabetic, ideographic, phonetic),
         birth_date="".join(filter(str.isdigit, _text(dataset, "PatientBirthDate"))),
     )
+
+
+def read_patient(path: Path) -> Patient:
+    """The patient that a file names; one without attributes where they cannot be read."""
+    try:
+        return patient_of(dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS)))
+    except Exception:  # whatever a source's header does to the library, its result is sent
+        return Patient("", "", ("", "", ""), "")
 
 
 def compare(ours: Patient, theirs: Sequence[Patient]) -> Compared:

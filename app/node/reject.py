@@ -35,7 +35,8 @@ def make_rejection_notes(store: Store, destination: str, studies: Collection[str
     for one in replacements(store, destination, studies):
         try:
             made = _compose(store, one)
-        except OSError as error:  # the disk, or a result that somebody removed: nothing else waits for it
+        except Exception as error:
+            # The disk, a result that somebody removed, a header the library dislikes: nothing waits for it.
             log().error("rejection-note-not-made", study_ref=one.study_ref, error=type(error).__name__)
             continue
         crash_point("rejection-written")

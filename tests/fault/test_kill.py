@@ -167,7 +167,7 @@ def test_everything_arrived_once(house: House) -> None:
     check(node, pacs, images)
 
 
-@pytest.mark.parametrize("place", ["result-before-commit", "result-committed", "delivery-sent"])
+@pytest.mark.parametrize("place", ["result-committed", "delivery-sent"])
 def test_late_image_while_a_result_waits(place: str, house: House) -> None:
     """The worker dies while a newer result takes the place of one that the PACS does not have yet."""
     node, pacs, images = house

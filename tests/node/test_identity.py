@@ -22,7 +22,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_FIND
 
 from app.node.association import free_when_over
-from app.node.identity import Compared, compare, not_checked, patient_of
+from app.node.identity import Compared, compare, not_checked, patient_of, read_patient
 from app.node.identity_query import IdentityCheck
 from app.settings import DestinationSettings
 from tests.node import peers
@@ -92,6 +92,11 @@ def test_what_one_side_leaves_out_is_not_compared() -> None:
     assert compare(ours, [other]) == Compared(MISMATCH, everything)
     # Two patients under one study: a person's task, whoever of them is ours.
     assert compare(ours, [ours, named(PatientID="P2")]) == Compared(MISMATCH, ("PatientID",))
+
+
+def test_a_header_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:
+    (tmp_path / "r.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    assert compare(read_patient(tmp_path / "r.dcm"), [named(PatientID="P1")]).code == "nothing-to-compare"
 
 
 def asked(

@@ -109,7 +109,7 @@ def key_of(parts: dict) -> str:
 
 
 @given(PARTS, PARTS)
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=100, deadline=None)
 def test_results_share_uids_only_where_all_they_depend_on_is_the_same(one, other):
     for kind in ("sr", "sr-series", "capture"):
         first, again = derive_uid(kind, key_of(one)), derive_uid(kind, key_of(one))
@@ -122,7 +122,7 @@ def test_results_share_uids_only_where_all_they_depend_on_is_the_same(one, other
 
 
 @given(PARTS, st.data())
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=100, deadline=None)
 def test_any_single_change_makes_other_uids(parts, data):
     name = data.draw(st.sampled_from(sorted(parts)))
     changed = {**parts, name: data.draw(PARTS)[name]}
