@@ -167,6 +167,37 @@ def views(
         typer.echo(f"{RESEARCH_USE}.")
 
 
+@app.command()
+def gate(
+    root: Annotated[Path, typer.Argument(help="Folder in which BUS-BRA was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder for gate.parquet and gate.html.")],
+    far: Annotated[list[Path] | None, typer.Option(help="Folder of pictures that are no ultrasound.")] = None,
+    other_organ: Annotated[
+        list[Path] | None, typer.Option(help="Folder of ultrasound of other organs: pictures or DICOM.")
+    ] = None,
+    bundles: Bundles = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the varied copies.")] = 1,
+) -> None:
+    """Measure what is set aside: breast frames held out by fold and device, what is far, other organs."""
+    with _border():
+        from models.runtime.loaded import load_models
+        from validation import gate as measured
+        from validation.gate_report import show, write_gate_report
+
+        models = load_models(bundles, threads)
+        folders = [("far", folder) for folder in far or ()]
+        folders += [("other organ", folder) for folder in other_organ or ()]
+        verdicts = measured.all_verdicts(read_busbra(root), folders, models.lesion, seed)
+        write_rows([measured.row_of(one) for one in verdicts], out / "gate.parquet")
+        found = measured.shares(verdicts)
+        report = write_gate_report(found, models.bundles[0], out)
+        for line in show(found):
+            typer.echo(line)
+        typer.echo(f"Report: {report}")
+        typer.echo(f"{RESEARCH_USE}.")
+
+
 def _judge_and_show(
     loaded: Sequence[tuple[str, Sequence[Prediction]]],
     thresholds: Thresholds | None,
