@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.data.drawn import PAINTERS
+from operators.find_lesions import _KINDS, find_lesions
 from operators.needle import shows_needle
 from operators.panels import split
 from operators.study import Reason, Region
@@ -157,3 +158,25 @@ def test_a_page_of_text_without_regions_is_named(tmp_path):
     text = drawn("text", 1)[0][:280, :380]
     page[: text.shape[0], : text.shape[1]] = text
     assert selected(save(image(page), tmp_path / "a")).set_aside[0].reason is Reason.TEXT_SCREEN
+
+
+def test_a_volume_is_named_by_its_class(tmp_path):
+    volume = image(b_mode(1), "volume", SOPClassUID="1.2.840.10008.5.1.4.1.1.6.2")
+    selection = selected(save(volume, tmp_path / "volume"), save(image(b_mode(2)), tmp_path / "still"))
+    assert [one.reason for one in selection.set_aside] == [Reason.VOLUME]
+    assert len(selection.frames) == 1
+
+
+def test_the_gate_says_what_a_picture_looks_like(tmp_path, models):
+    head = next(grey for grey in drawn("tomography") if models.lesion.find(grey).kind == "tomography")
+    selection = selected(save(image(head), tmp_path / "head"))
+    result = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    assert result.frames == ()
+    (aside,) = result.set_aside
+    assert aside.reason is Reason.TOMOGRAPHY
+    assert "does not look like" in aside.detail
+    assert "tomography" in aside.detail
+
+
+def test_every_kind_of_the_gate_has_a_reason(models):
+    assert set(models.lesion.gate.kinds.names) == set(PAINTERS) == set(_KINDS)
