@@ -134,7 +134,7 @@ def train(
             )
     stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
     latents = [
-        encode(autoencoder, pool, out / f"latents-{name}.npz", device)
+        encode(autoencoder, pool, out, name, device)
         for name, pool in (("training", training), ("validation", validation))
     ]
     fitted = train_flow(

@@ -6,6 +6,7 @@ frames of validation patients are judged with the same noise at every epoch and 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,11 @@ class Latents:
 
 
 @torch.no_grad()
-def encode(autoencoder: Autoencoder, pool: Pool, cache: Path, device: torch.device) -> Latents:
-    """All frames of a pool through the encoder, to unit variance; kept at `cache`."""
+def encode(autoencoder: Autoencoder, pool: Pool, cache: Path, name: str, device: torch.device) -> Latents:
+    """All frames of a pool through the encoder, to unit variance; kept under `cache` for this encoder."""
+    digest = hashlib.sha256()
+    for values in autoencoder.encoder.state_dict().values():
+        digest.update(values.cpu().numpy().tobytes())
 
     def make() -> dict[str, npt.NDArray[np.float16]]:
         parts = []
@@ -73,7 +77,9 @@ def encode(autoencoder: Autoencoder, pool: Pool, cache: Path, device: torch.devi
             parts.append(torch.stack(normal, dim=1).half().cpu())
         return {"values": torch.cat(parts).numpy()}
 
-    return Latents(torch.from_numpy(cached(cache, make)["values"]))
+    return Latents(
+        torch.from_numpy(cached(cache / f"latents-{name}-{digest.hexdigest()[:12]}.npz", make)["values"])
+    )
 
 
 def request_of(pool: Pool, index: torch.Tensor, flip: torch.Tensor) -> Request:
