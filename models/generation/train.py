@@ -217,7 +217,7 @@ class _Stage:
         (product / "history.json").write_text(json.dumps(fitted.history, indent=1) + "\n", encoding="utf-8")
         save_curves(fitted.history, product / "curves.png")
         shutil.copyfile(self.out / "run.json", product / "run.json")
-        for name in ("grid.png", "curves.png"):
+        for name in ("grid.png", "curves.png", "history.json"):
             own = self.out / "autoencoder" / name
             if own.exists():
                 shutil.copyfile(own, product / f"autoencoder-{name}")

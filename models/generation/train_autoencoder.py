@@ -2,7 +2,7 @@
 
 Promises: resumes after a kill; every draw comes from (seed, epoch). One optimizer serves both players:
 the critic's weights take no gradient from the decoder's part of the loss. The networks are convolutional:
-most epochs train on cuts of the frames, which cost a quarter, and the last ones on whole frames.
+most epochs train on cuts of the frames, the last ones on a quarter as many whole frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from models.generation.autoencoder import SCALE, Autoencoder, AutoencoderSettings, Critic, draw_noise
 from models.generation.frames import SIDE
 from models.generation.kid import Embedder, kid
-from models.generation.pictures import save_grid
+from models.generation.pictures import save_curves, save_grid
 from models.generation.pool import Pool
 from models.generation.texture import Features, TextureWeights, texture_loss
 from models.training.device import autocast
@@ -110,8 +110,9 @@ def train_autoencoder(
     def batches(epoch: int) -> Iterator[Batch]:
         whole = epoch >= settings.loop.epochs * (1 - settings.whole_share)
         side = SIDE if whole else settings.cut_side
-        for _ in range(settings.steps_per_epoch // (4 if whole else 1)):
-            yield tuple(_placed(own_rows(part), device) for part in _draw(train, count, side, settings))
+        shown = count // 4 if whole else count  # for about the same cost
+        for _ in range(settings.steps_per_epoch):
+            yield tuple(_placed(own_rows(part), device) for part in _draw(train, shown, side, settings))
 
     def evaluate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, Players)
@@ -122,6 +123,7 @@ def train_autoencoder(
         assert isinstance(fitted.network, Players)
         real, drawn = _rebuilt(fitted.network.autoencoder, validation, device, _SHOWN)
         save_grid(torch.stack([real, drawn], 1).flatten(0, 1), out / "grid.png", columns=12)
+        save_curves(fitted.history, out / "curves.png")
 
     fitted = fit(
         players,

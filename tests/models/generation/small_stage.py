@@ -27,7 +27,7 @@ def small_settings(flow_epochs: int = 3) -> Settings:
             autoencoder,
             steps_per_epoch=4,
             network=AUTOENCODER,
-            loop=replace(autoencoder.loop, epochs=2, batch_size=4),
+            loop=replace(autoencoder.loop, epochs=2, batch_size=8),
         ),
         flow=replace(
             flow,
