@@ -7,7 +7,7 @@ are imported when they are called for. Promises: an error on purpose is one line
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -38,11 +38,18 @@ class _Verbs(TyperGroup):
         for point in entry_points(group=_VERBS) if command is None else ():
             if point.name == cmd_name:
                 loaded: Any = typer.main.get_command(point.load())
-                for one in (loaded, *getattr(loaded, "commands", {}).values()):
+                for one in _with_its_verbs(loaded):
                     one.rich_markup_mode = None  # the same plain help everywhere, on screen and in docs/
                 loaded.name, loaded.short_help = cmd_name, _SHORT.get(cmd_name)
                 return loaded
         return command
+
+
+def _with_its_verbs(command: Any) -> Iterator[Any]:
+    """`command` and all verbs below it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from _with_its_verbs(below)
 
 
 app = typer.Typer(

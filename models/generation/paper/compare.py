@@ -15,6 +15,7 @@ import torch
 
 from models.generation.draw import BATCH, Asked, draw_images, draw_row, usual_devices
 from models.generation.flow import Solver
+from models.generation.paper.network import NetworkSettings
 from models.generation.paper.speed import FUSED, WHOLE_MAP, PaperTime, time_paper
 from models.generation.product import Generator
 
@@ -49,7 +50,9 @@ class Comparison:
         return asdict(self) | {"batch": BATCH, "image_seconds": self.image_seconds, "paper": rows}
 
 
-def compare(generator: Generator, solver: Solver, side: int) -> Comparison:
+def compare(
+    generator: Generator, solver: Solver, side: int, network: NetworkSettings | None = None
+) -> Comparison:
     """Time both at `side` pixels, that of the generator; the published one with either attention."""
     torch.set_flush_denormal(True)
     asked = Asked(devices=usual_devices(generator.facts))
@@ -62,6 +65,6 @@ def compare(generator: Generator, solver: Solver, side: int) -> Comparison:
         return (time.perf_counter() - begun) / BATCH
 
     before = [batch_seconds() for _ in range(_BATCHES)]
-    paper = tuple(time_paper(side, attention) for attention in (FUSED, WHOLE_MAP))
+    paper = tuple(time_paper(side, attention, network) for attention in (FUSED, WHOLE_MAP))
     after = [batch_seconds() for _ in range(_BATCHES)]
     return Comparison(side, torch.get_num_threads(), solver, (*before, *after), paper)
