@@ -110,6 +110,7 @@ def _other_use(grey: Pixels) -> tuple[Reason, str] | None:
         return Reason.SPECTRUM, "A Doppler spectrum; only plain B-mode is analysed."
     if is_m_mode(grey):
         return Reason.M_MODE, "An M-mode tracing; only plain B-mode is analysed."
-    if shows_needle(suppress_marks(grey)):
+    # Marks are taken away only where a line is seen at all: few pictures have one.
+    if shows_needle(grey) and shows_needle(suppress_marks(grey)):
         return Reason.NEEDLE, "A needle is in view; pictures of an intervention are not analysed."
     return None
