@@ -29,7 +29,7 @@ from app.node.receive import STORAGE_CLASSES
 from app.settings import Settings
 from tests.operators import made_files
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 180.0  # for a machine that is busy with other things; nothing waits longer than it must
 VERIFICATION = "1.2.840.10008.1.1"
 
 
