@@ -11,10 +11,12 @@ import signal
 import threading
 
 GATEWAY_POINTS = (
+    "transfer-begun",
     "image-received",
     "image-synced",
     "image-renamed",
     "image-before-commit",
+    "images-within-transaction",
     "image-committed",
     "image-answered",
 )

@@ -27,7 +27,6 @@ from app.logs import log
 MAXIMUM_PDU_BYTES = 128 * 1024
 # An A-ASSOCIATE-RQ with 128 contexts of 40 syntaxes stays under this; nothing longer is ever due.
 _LONGEST_PDU_BYTES = MAXIMUM_PDU_BYTES + 256 * 1024
-_READ_BYTES = 64 * 1024
 _PORCH_PLACES = 512
 # A-ASSOCIATE-RJ: rejected transient, by the presentation service, local limit exceeded (PS3.8 9.3.4).
 _BUSY = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))
@@ -58,9 +57,14 @@ def guard_association(association: Association, limits: Limits, connected_at: fl
     assert wrapped is not None
     established_by = connected_at + limits.first_byte_seconds
     received = 0
+    waiting = bytearray()  # read already, and put back
 
     def recv(count: int) -> bytearray:
         nonlocal received
+        if waiting:
+            taken = waiting[:count]
+            del waiting[:count]
+            return taken if len(taken) == count else taken + recv(count - len(taken))
         if count > _LONGEST_PDU_BYTES:
             raise PeerCut("the peer claims a PDU beyond the limit")
         received += count
@@ -80,6 +84,7 @@ def guard_association(association: Association, limits: Limits, connected_at: fl
 
     wrapped.recv = recv
     association.busmap_message_done = message_done
+    association.busmap_put_back = waiting.extend
 
 
 def end_on_faults(association: Association) -> None:
@@ -104,18 +109,25 @@ def message_done(association: Association) -> None:
     association.busmap_message_done()
 
 
+def put_back(association: Association, data: bytes | bytearray) -> None:
+    """Let the next `recv` begin with these bytes."""
+    association.busmap_put_back(data)
+
+
 def _read(source: socket.socket, count: int, deadline: float) -> bytearray:
     """Read exactly `count` bytes, fewer only at the end of the stream."""
-    read = bytearray()
-    while len(read) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise PeerCut("the peer stalled within a PDU")
-        source.settimeout(left)
-        chunk = source.recv(min(count - len(read), _READ_BYTES))
-        if not chunk:
-            break
-        read.extend(chunk)
+    read, position = bytearray(count), 0
+    with memoryview(read) as view:
+        while position < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise PeerCut("the peer stalled within a PDU")
+            source.settimeout(left)
+            taken = source.recv_into(view[position:])
+            if not taken:
+                break
+            position += taken
+    del read[position:]
     return read
 
 

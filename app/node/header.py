@@ -9,6 +9,7 @@ known: the analysis says what is wrong with it.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -24,7 +25,8 @@ _KEYWORDS = {
     0x0020000D: "StudyInstanceUID",
     0x0020000E: "SeriesInstanceUID",
 }
-_MAKERS = ["Manufacturer", "ContributingEquipmentSequence"]
+_MANUFACTURER, _CONTRIBUTING_EQUIPMENT = 0x00080070, 0x0018A001
+_WANTED = frozenset({*_KEYWORDS, _MANUFACTURER, _CONTRIBUTING_EQUIPMENT})
 
 _LONG_LENGTH = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -55,15 +57,6 @@ class Identity:
     made_by_busmap: bool
 
 
-def data_set_offset(path: Path) -> int:
-    """Where the data set begins in a file with preamble and file meta information (PS3.10 7.1)."""
-    with path.open("rb") as file:
-        head = file.read(144)
-    if len(head) < 144 or head[128:132] != b"DICM":
-        raise RefusedObject("no file meta information")
-    return 144 + int.from_bytes(head[140:144], "little")
-
-
 def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
     """Read the identifiers of a file and check that its data set is not cut.
 
@@ -72,9 +65,12 @@ def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
     RefusedObject
         The data set is cut, or an identifier is missing or malformed.
     """
-    values = _identifiers(path, transfer_syntax_uid)
+    with path.open("rb") as file:
+        walk = _Walk(file, path.stat().st_size)
+        walk.follow(implicit=transfer_syntax_uid == _IMPLICIT, big_endian=transfer_syntax_uid == _BIG_ENDIAN)
+    values = {keyword: walk.found.get(tag, "") for tag, keyword in _KEYWORDS.items()}
     for keyword in _KEYWORDS.values():
-        value = values.get(keyword, "")
+        value = values[keyword]
         if not value:
             raise RefusedObject(f"{keyword} is missing; correct it at the source")
         if len(value) > 64 or not _UID.match(value):
@@ -84,61 +80,61 @@ def read_identity(path: Path, transfer_syntax_uid: str) -> Identity:
         values["SeriesInstanceUID"],
         values["SOPInstanceUID"],
         values["SOPClassUID"],
-        _made_by_busmap(path),
+        _is_own(walk.found.get(_MANUFACTURER, ""))
+        or (_CONTRIBUTING_EQUIPMENT in walk.found and _contributed(path)),
     )
 
 
-def _identifiers(path: Path, transfer_syntax_uid: str) -> dict[str, str]:
-    offset, size = data_set_offset(path), path.stat().st_size
-    if offset > size:
-        raise RefusedObject("file meta information is cut short; send it again")
-    with path.open("rb") as file:
-        file.seek(offset)
-        walk = _Walk(file, size)
-        walk.follow(implicit=transfer_syntax_uid == _IMPLICIT, big_endian=transfer_syntax_uid == _BIG_ENDIAN)
-    return walk.identifiers
+def _is_own(manufacturer: str) -> bool:
+    return manufacturer.strip().lower() == OWN_MANUFACTURER
 
 
-def _made_by_busmap(path: Path) -> bool:
+def _contributed(path: Path) -> bool:
+    """Whether busmap is among the contributing equipment."""
     try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_MAKERS))
-        makers = [dataset, *(dataset.get("ContributingEquipmentSequence") or ())]
-        return any(
-            str(maker.get("Manufacturer") or "").strip().lower() == OWN_MANUFACTURER for maker in makers
-        )
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["ContributingEquipmentSequence"])
+        equipment = dataset.get("ContributingEquipmentSequence") or ()
+        return any(_is_own(str(one.get("Manufacturer") or "")) for one in equipment)
     except Exception:  # whatever is so damaged is none of our results; the analysis names the damage
         return False
 
 
 class _Walk:
-    """Steps from element to element to the end of the file, without recursion and without reading values.
+    """Steps from element to element to the end of the file, without recursion.
 
-    `identifiers` are the UIDs of the outermost level by keyword, as far as the walk came.
+    `found` are the wanted values of the outermost level, as far as the walk came; of a sequence, that it is
+    there.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
-        self._position = file.tell()
+        self._position = 0
         self._order: Literal["little", "big"] = "little"
-        self.identifiers: dict[str, str] = {}
+        self.found: dict[int, str] = {}
+        head = file.read(144)
+        if len(head) < 144 or head[128:132] != b"DICM":
+            raise RefusedObject("no file meta information")
+        self._position = file.seek(144 + int.from_bytes(head[140:144], "little"))  # PS3.10 7.1
+        if self._position > size:
+            raise RefusedObject("file meta information is cut short; send it again")
 
     def follow(self, *, implicit: bool, big_endian: bool) -> None:
         """Follow the data set to its end, or to where it makes no sense; RefusedObject where it is cut."""
         self._order = "big" if big_endian else "little"
         implicit = self._really_implicit(announced=implicit)
+        header = struct.Struct("<HHL" if self._order == "little" else ">HHL")
         # What encloses the place: "items" of a sequence, or the "elements" of an item, with their encoding.
         enclosing: list[tuple[str, bool]] = []
         for _ in range(_MAXIMUM_ELEMENTS):
-            if self._position == self._size and not enclosing:
-                return
-            if not enclosing and self._only_padding():
+            if not enclosing and (self._position == self._size or self._only_padding()):
                 return
             inside, coding = enclosing[-1] if enclosing else ("elements", implicit)
-            tag = self._tag()
+            head = self._read(8)  # an element, an item and a delimiter all begin with as many bytes
+            group, element, length = header.unpack(head)
+            tag = (group << 16) | element
             if not enclosing and tag in (_ITEM_END, _SEQUENCE_END):
-                self._number(4)  # a stray delimiter of some devices; what follows it is sound
-            elif inside == "items" or tag in (_ITEM_END, _SEQUENCE_END):
-                length = self._number(4)
+                continue  # a stray delimiter of some devices; what follows it is sound
+            if inside == "items" or tag in (_ITEM_END, _SEQUENCE_END):
                 if tag == _ITEM and inside == "items":
                     if length == _UNDEFINED:
                         enclosing.append(("elements", coding))
@@ -149,14 +145,22 @@ class _Walk:
                 else:
                     return  # damaged here
             else:
-                length, nested = self._length(coding)
+                nested = coding
+                if not coding:
+                    length, nested = self._explicit_length(head, length)
+                self._element(tag, length, outermost=not enclosing)
                 if length == _UNDEFINED:
                     enclosing.append(("items", nested))
-                elif not enclosing and tag in _KEYWORDS and length <= _LONGEST_VALUE:
-                    value = self._read(length).rstrip(b"\0 ").strip()
-                    self.identifiers[_KEYWORDS[tag]] = value.decode("ascii", "replace")
-                else:
-                    self._skip(length)
+
+    def _element(self, tag: int, length: int, *, outermost: bool) -> None:
+        """Read what is wanted, step over the rest; into a sequence of undefined length the walk goes on."""
+        if outermost and tag in _WANTED:
+            wanted = tag in _KEYWORDS or tag == _MANUFACTURER
+            value = self._read(length) if wanted and length <= _LONGEST_VALUE else b""
+            self.found[tag] = value.rstrip(b"\0 ").strip().decode("ascii", "replace")
+            length = 0 if value else length
+        if length not in (0, _UNDEFINED):
+            self._skip(length)
 
     def _really_implicit(self, *, announced: bool) -> bool:
         """Whether elements have no VR; sets the byte order too.
@@ -180,24 +184,15 @@ class _Walk:
         self._position -= left
         return not any(rest)
 
-    def _tag(self) -> int:
-        return (self._number(2) << 16) | self._number(2)
-
-    def _length(self, implicit: bool) -> tuple[int, bool]:
+    def _explicit_length(self, head: bytes, length: int) -> tuple[int, bool]:
         """Length of the element, and whether what it holds is coded with implicit VR."""
-        if implicit:
-            return self._number(4), True
-        vr = self._read(2)
+        vr = head[4:6]
         if vr in _LONG_LENGTH:
-            self._skip(2)
-            return self._number(4), vr == b"UN"  # PS3.5 6.2.2: UN of undefined length holds implicit VR
+            # PS3.5 6.2.2: UN of undefined length holds implicit VR
+            return int.from_bytes(self._read(4), self._order), vr == b"UN"
         if not (vr.isalpha() and vr.isupper()):
-            # No VR: some devices slip an implicit element in, which readers forgive.
-            return int.from_bytes(vr + self._read(2), self._order), True
-        return self._number(2), False
-
-    def _number(self, count: int) -> int:
-        return int.from_bytes(self._read(count), self._order)
+            return length, True  # no VR: some devices slip an implicit element in, which readers forgive
+        return int.from_bytes(head[6:8], self._order), False
 
     def _read(self, count: int) -> bytes:
         value = self._file.read(count)

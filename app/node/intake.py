@@ -7,7 +7,6 @@ Files are named by the SHA-256 of their bytes; no path is made from a received v
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.logs import StudyRefs, log
 from app.node.clock import Clock
+from app.node.commits import Commits
 from app.node.crash import crash_point
-from app.node.header import Identity, RefusedObject, data_set_offset, read_identity
+from app.node.header import Identity, RefusedObject, read_identity
+from app.node.incoming import Received
 from app.node.store.database import Store, sync
 from app.node.store.images import (
     Outcome,
     ReceivedInstance,
     is_known_file,
-    is_result,
-    keep_instance,
-    kept_file,
+    look_up,
 )
 
 SUCCESS, OUT_OF_RESOURCES, MISMATCH = 0x0000, 0xA700, 0xA900
@@ -34,15 +33,14 @@ _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("6.1", "3.1", "6", "3", "6.2"))
 SECONDARY_CAPTURE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
 _MIB = 1024 * 1024
-_CHUNK = 1 * _MIB
 _SWEEP_MARGIN_SECONDS = 3600.0  # for a wall clock that was set back
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One C-STORE request whose bytes lie in `path`, on the file system of the store."""
+    """One C-STORE request whose bytes have all come; its file is on the file system of the store."""
 
-    path: Path
+    received: Received
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
     transfer_syntax_uid: str
@@ -70,6 +68,7 @@ class Intake:
         accept_secondary_capture: bool,
     ) -> None:
         self._store, self._refs, self._clock = store, refs, clock
+        self._commits = Commits(store)
         self._minimum_free_bytes = minimum_free_disk_mib * _MIB
         self._image_classes = IMAGE_CLASSES | (
             SECONDARY_CAPTURE_CLASSES if accept_secondary_capture else frozenset()
@@ -95,41 +94,32 @@ class Intake:
         if shutil.disk_usage(self._store.folder).free < self._minimum_free_bytes:
             log().error("disk-low", peer=transfer.peer, remedy="free disk space in the state folder")
             return Answer(OUT_OF_RESOURCES, "disk space is low; try again later")
-        identity = read_identity(transfer.path, transfer.transfer_syntax_uid)
+        received = transfer.received
+        identity = read_identity(received.path, transfer.transfer_syntax_uid)
         if identity.sop_class_uid != transfer.affected_sop_class_uid:
             raise RefusedObject("SOPClassUID of request and data set differ")
         if identity.sop_instance_uid != transfer.affected_sop_instance_uid:
             raise RefusedObject("SOPInstanceUID of request and data set differ")
         study_ref = self._refs(identity.study_instance_uid)
-        if identity.made_by_busmap or is_result(self._store, identity.sop_instance_uid):
+        known = look_up(self._store, identity.sop_instance_uid, received.content_sha256)
+        if identity.made_by_busmap or known.is_result:
             log().info("own-result-returned", study_ref=study_ref, peer=transfer.peer)
             return Answer(SUCCESS, "made by busmap; not analysed")
-        file_sha256, content_sha256, size = _digests(transfer)
-        kept = kept_file(self._store, identity.sop_instance_uid, content_sha256)
+        kept = known.file_sha256
         if kept and self._store.image_path(kept).exists():
             log().info("image-duplicate", study_ref=study_ref, peer=transfer.peer)
             return Answer(SUCCESS)
         # A row whose file is gone names the digest it had: the bytes are the same but for the file meta.
-        self._make_durable(transfer.path, kept or file_sha256)
+        self._make_durable(received.path, kept or received.file_sha256)
         crash_point("image-before-commit")
-        outcome = keep_instance(
-            self._store, self._instance(identity, transfer, study_ref, file_sha256, content_sha256, size)
-        )
+        outcome = self._commits.keep(self._instance(identity, transfer, study_ref))
         crash_point("image-committed")
-        log().info(f"image-{outcome.value}", study_ref=study_ref, peer=transfer.peer, bytes=size)
+        log().info(f"image-{outcome.value}", study_ref=study_ref, peer=transfer.peer, bytes=received.size_bytes)
         if outcome is Outcome.QUARANTINE:
             return Answer(SUCCESS, "UID known with other bytes; kept in quarantine")
         return Answer(SUCCESS)
 
-    def _instance(
-        self,
-        identity: Identity,
-        transfer: Transfer,
-        study_ref: str,
-        file_sha256: str,
-        content_sha256: str,
-        size_bytes: int,
-    ) -> ReceivedInstance:
+    def _instance(self, identity: Identity, transfer: Transfer, study_ref: str) -> ReceivedInstance:
         return ReceivedInstance(
             study_instance_uid=identity.study_instance_uid,
             study_ref=study_ref,
@@ -137,9 +127,9 @@ class Intake:
             sop_instance_uid=identity.sop_instance_uid,
             sop_class_uid=identity.sop_class_uid,
             transfer_syntax_uid=transfer.transfer_syntax_uid,
-            file_sha256=file_sha256,
-            content_sha256=content_sha256,
-            size_bytes=size_bytes,
+            file_sha256=transfer.received.file_sha256,
+            content_sha256=transfer.received.content_sha256,
+            size_bytes=transfer.received.size_bytes,
             is_image=identity.sop_class_uid in self._image_classes,
             received_at=self._clock.now(),
         )
@@ -172,17 +162,3 @@ def sweep(store: Store) -> int:
     marker.touch()
     return removed
 
-
-def _digests(transfer: Transfer) -> tuple[str, str, int]:
-    """SHA-256 of the file, of transfer syntax and data set alone, and the size in bytes."""
-    offset = data_set_offset(transfer.path)
-    whole, content = hashlib.sha256(), hashlib.sha256(transfer.transfer_syntax_uid.encode() + b"\0")
-    size = 0
-    with transfer.path.open("rb") as file:
-        whole.update(file.read(offset))
-        size += offset
-        while chunk := file.read(_CHUNK):
-            whole.update(chunk)
-            content.update(chunk)
-            size += len(chunk)
-    return whole.hexdigest(), content.hexdigest(), size

@@ -6,22 +6,17 @@ the state of the models. Refuses deflated syntax (a small file may unfold to gig
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
-from app.node.counters import count_store_answer
-from app.node.crash import crash_point
-from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class, message_done
-from app.node.intake import MISMATCH, SUCCESS, Answer, Intake, Transfer
+from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class
+from app.node.intake import Intake
+from app.node.transfers import Transfers
 from app.settings import GatewaySettings
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -58,7 +53,7 @@ def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> 
     OSError
         The address or port cannot be listened on.
     """
-    _prepare_library(incoming)
+    _prepare_library()
     entity = AE(settings.ae_title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(settings.allowed_calling_ae_titles)
@@ -79,8 +74,7 @@ def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> 
     server = entity.make_server(
         (settings.host, settings.port),
         evt_handlers=[
-            (evt.EVT_C_STORE, _store, [intake]),
-            (evt.EVT_DIMSE_SENT, _answered),
+            (evt.EVT_CONN_OPEN, _take_transfers, [intake, incoming]),
             (evt.EVT_CONN_CLOSE, _forget_cut_transfer),
         ],
         server_class=guarded_server_class(limits),
@@ -89,48 +83,18 @@ def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> 
     return server
 
 
-def _prepare_library(incoming: Path) -> None:
+def _prepare_library() -> None:
     """Set pynetdicom's process-wide switches."""
     _config.LOG_HANDLER_LEVEL = "none"  # its own handlers write whole messages
-    _config.STORE_RECV_CHUNKED_DATASET = True  # a cine goes to disk as it arrives, not through memory
-    tempfile.tempdir = str(incoming)  # where pynetdicom puts those bytes: on the store's file system
     for uid, keyword in _RETIRED.items():
         if not issubclass(uid_to_service_class(UID(uid)), StorageServiceClass):
             register_uid(UID(uid), keyword, StorageServiceClass)
 
 
-def _store(event: Event, intake: Intake) -> Dataset:
-    request, path = event.request, event.request._dataset_path
-    if path is None:
-        answer = Answer(MISMATCH, "the request carries no data set")
-    else:
-        answer = intake.receive(
-            Transfer(
-                path=Path(path),
-                affected_sop_class_uid=str(request.AffectedSOPClassUID),
-                affected_sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                peer=str(event.assoc.requestor.address),
-            )
-        )
-    message_done(event.assoc)
-    response = Dataset()
-    response.Status = answer.status
-    if answer.status != SUCCESS and answer.comment:
-        response.ErrorComment = answer.comment
-    return response
-
-
-def _answered(event: Event) -> None:
-    if type(event.message).__name__ == "C_STORE_RSP":
-        crash_point("image-answered")
-        count_store_answer(int(event.message.command_set.Status))
+def _take_transfers(event: Event, intake: Intake, incoming: Path) -> None:
+    event.assoc.busmap_transfers = Transfers(event.assoc, intake, incoming)
 
 
 def _forget_cut_transfer(event: Event) -> None:
     """Remove what an association left behind when it ended within a transfer."""
-    message: Any = event.assoc.dimse.message
-    path = getattr(message, "_data_set_path", None)
-    if path is not None:
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
+    event.assoc.busmap_transfers.discard()

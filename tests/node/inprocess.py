@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.dsutils import encode
 
 from app.logs import study_refs
+from app.node.incoming import IncomingFile
 from app.node.intake import Answer, Intake, Transfer
 from app.node.store.database import Store, open_store
 from app.settings import Settings
@@ -83,18 +84,19 @@ class Bench:
         self.intake = Intake(
             self.store, self.refs, self.clock, minimum_free_disk_mib=1, accept_secondary_capture=False
         )
-        self._count = 0
-        self._lock = threading.Lock()
 
     def receive(self, image: Dataset) -> Answer:
         """Hand one object to the intake as the receiver would."""
-        with self._lock:
-            self._count += 1
-            path = self.store.incoming_folder / f"{self._count}.dcm"
-        image.save_as(path, enforce_file_format=True)
+        file = IncomingFile(
+            self.store.incoming_folder,
+            str(image.SOPClassUID),
+            str(image.SOPInstanceUID),
+            str(ExplicitVRLittleEndian),
+        )
+        file.write(memoryview(encode(image, is_implicit_vr=False, is_little_endian=True) or b""))
         return self.intake.receive(
             Transfer(
-                path=path,
+                file.finish(),
                 affected_sop_class_uid=str(image.SOPClassUID),
                 affected_sop_instance_uid=str(image.SOPInstanceUID),
                 transfer_syntax_uid=str(ExplicitVRLittleEndian),

@@ -21,7 +21,7 @@ from app.node.assembly import Assembly
 from app.node.intake import SUCCESS, sweep
 from app.node.migrations import configuration
 from app.node.store import schema
-from app.node.store.database import FILE_NAME, open_store
+from app.node.store.database import FILE_NAME, journal, open_store
 from app.node.store.deliveries import requeue_interrupted, take_due
 from app.node.store.images import request_close
 from app.node.store.overview import study_lines
@@ -46,8 +46,18 @@ def test_commits_are_durable_by_configuration(tmp_path: Path) -> None:
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         }
-    assert asked == {"journal_mode": "delete", "synchronous": 2, "foreign_keys": 1}
+    mode, synchronous = journal()
+    assert asked == {
+        "journal_mode": mode.lower(),
+        "synchronous": {"FULL": 2, "EXTRA": 3}[synchronous],
+        "foreign_keys": 1,
+    }
     store.close()
+
+
+def test_the_log_is_used_only_where_sqlite_keeps_it_sound() -> None:
+    assert journal((3, 51, 3)) == ("WAL", "FULL")
+    assert journal((3, 51, 2)) == journal((3, 40, 1)) == ("DELETE", "EXTRA")
 
 
 def test_newer_database_is_refused(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """The node's SQLite file: opening, migrating, transactions.
 
-Promises: a committed transaction survives the loss of power (rollback journal, synchronous FULL); a writer
-waits for another, for 30 s at most. Refuses a database made by a newer busmap, and one that cannot be read.
+Promises: a committed transaction survives the loss of power (write-ahead log, synchronous FULL: one fsync a
+commit); a writer waits for another, for 30 s at most. Refuses a database made by a newer busmap, and one that
+cannot be read. Where only an SQLite older than 3.51.3 is at hand, whose log two writers can damage
+(https://sqlite.org/wal.html#walresetbug), the rollback journal is used.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,14 @@ from sqlalchemy.exc import DatabaseError
 from app.errors import StoreError
 from app.node.store.schema import HEAD
 
+try:
+    from pysqlite3 import dbapi2 as sqlite  # brings an SQLite of its own; Python's is the system's
+except ImportError:  # no wheel for this machine
+    import sqlite3 as sqlite
+
 FILE_NAME = "busmap.sqlite"
 _BUSY_SECONDS = 30
+_SOUND_WAL = (3, 51, 3)
 
 
 class Store:
@@ -115,15 +122,25 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def journal(version: tuple[int, int, int] = sqlite.sqlite_version_info) -> tuple[str, str]:
+    """The pragmas `journal_mode` and `synchronous` that make a commit durable with this SQLite.
+
+    With a rollback journal FULL leaves the removal of the journal to the next sync of its folder, and a commit
+    could be undone by the loss of power; EXTRA does not.
+    """
+    return ("WAL", "FULL") if version >= _SOUND_WAL else ("DELETE", "EXTRA")
+
+
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(f"sqlite:///{path}", module=sqlite, connect_args={"timeout": _BUSY_SECONDS})
+    mode, synchronous = journal()
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         for pragma in (
-            "journal_mode=DELETE",
-            "synchronous=FULL",
+            f"journal_mode={mode}",
+            f"synchronous={synchronous}",
             "foreign_keys=ON",
             f"busy_timeout={_BUSY_SECONDS * 1000}",
         ):

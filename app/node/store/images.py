@@ -7,12 +7,14 @@ study opens as for a late image: the result that was sent knows nothing of them,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from app.node.crash import crash_point
 from app.node.store.database import Store
 from app.node.store.schema import (
     InstanceKind,
@@ -76,20 +78,45 @@ class ClosedStudy:
     images: int
 
 
-def kept_file(store: Store, sop_instance_uid: str, content_sha256: str) -> str | None:
-    """The digest that names the file kept for exactly these bytes, None where they are new."""
-    query = select(instance.c.file_sha256).where(
-        instance.c.sop_instance_uid == sop_instance_uid, instance.c.content_sha256 == content_sha256
+@dataclass(frozen=True)
+class Known:
+    """What is known of a UID and its bytes before they are kept.
+
+    `is_result`: busmap made the object. `file_sha256`: names the file kept for exactly these bytes.
+    """
+
+    is_result: bool
+    file_sha256: str | None
+
+
+# Composed once: SQLAlchemy takes longer to compose a statement than SQLite to run it.
+_UID, _CONTENT, _STUDY_UID = bindparam("uid"), bindparam("content"), bindparam("study_uid")
+_KNOWN = select(
+    exists().where(result_object.c.sop_instance_uid == _UID),
+    select(instance.c.file_sha256)
+    .where(instance.c.sop_instance_uid == _UID, instance.c.content_sha256 == _CONTENT)
+    .scalar_subquery(),
+)
+_VERSIONS = select(instance.c.content_sha256, instance.c.study_id).where(instance.c.sop_instance_uid == _UID)
+_FIND_STUDY = select(study.c.id).where(study.c.study_instance_uid == _STUDY_UID)
+_ADD_STUDY = insert(study)
+_ADD_INSTANCE = insert(instance)
+# A study that holds no image has nothing to analyse and is not opened.
+_OPEN_STUDY = (
+    update(study)
+    .where(
+        study.c.id == bindparam("study"),
+        exists().where(instance.c.study_id == bindparam("study"), instance.c.kind == InstanceKind.IMAGE),
     )
-    with store.read() as connection:
-        return connection.execute(query).scalar()
+    .values(last_received_at=bindparam("at"), state=StudyState.OPEN)
+)
 
 
-def is_result(store: Store, sop_instance_uid: str) -> bool:
-    """Whether busmap made the object with this UID."""
-    query = select(result_object.c.id).where(result_object.c.sop_instance_uid == sop_instance_uid).limit(1)
+def look_up(store: Store, sop_instance_uid: str, content_sha256: str) -> Known:
+    """What is known of an object that arrived."""
     with store.read() as connection:
-        return connection.execute(query).first() is not None
+        found = connection.execute(_KNOWN, {"uid": sop_instance_uid, "content": content_sha256}).one()
+        return Known(bool(found[0]), found[1])
 
 
 def is_known_file(store: Store, file_sha256: str) -> bool:
@@ -99,84 +126,77 @@ def is_known_file(store: Store, file_sha256: str) -> bool:
         return connection.execute(query).first() is not None
 
 
-def keep_instance(store: Store, received: ReceivedInstance) -> Outcome:
-    """Commit an instance whose file is durable already, and open its study where it calls for that."""
+def keep_instances(store: Store, batch: Sequence[ReceivedInstance]) -> list[Outcome]:
+    """Commit instances whose files are durable already, and open their studies where they call for that.
+
+    All in one transaction: after an error none is kept.
+    """
     with store.write() as connection:
-        known = connection.execute(
-            select(instance.c.content_sha256, instance.c.study_id, instance.c.kind).where(
-                instance.c.sop_instance_uid == received.sop_instance_uid
+        outcomes = [_keep(connection, received) for received in batch]
+        crash_point("images-within-transaction")
+    return outcomes
+
+
+def _keep(connection: Connection, received: ReceivedInstance) -> Outcome:
+    known = connection.execute(_VERSIONS, {"uid": received.sop_instance_uid}).all()
+    if any(row.content_sha256 == received.content_sha256 for row in known):
+        return Outcome.DUPLICATE
+    study_id = _study_row(connection, received)
+    if known:
+        _insert_instance(connection, received, study_id, InstanceKind.QUARANTINE)
+        for affected in {study_id, *(row.study_id for row in known)}:
+            _warn(
+                connection,
+                affected,
+                DIFFERENT_BYTES,
+                f"Image {received.sop_instance_uid} arrived again with other bytes: the first version is "
+                "used, the other is kept in quarantine; find out at the sender which one is right.",
+                received.received_at,
             )
-        ).all()
-        if any(row.content_sha256 == received.content_sha256 for row in known):
-            return Outcome.DUPLICATE
-        study_id = _study_row(connection, received)
-        if known:
-            _insert_instance(connection, received, study_id, InstanceKind.QUARANTINE)
-            for affected in {study_id, *(row.study_id for row in known)}:
-                _warn(
-                    connection,
-                    affected,
-                    DIFFERENT_BYTES,
-                    f"Image {received.sop_instance_uid} arrived again with other bytes: the first version is "
-                    "used, the other is kept in quarantine; find out at the sender which one is right.",
-                    received.received_at,
-                )
-                if received.is_image or any(row.kind != InstanceKind.OTHER for row in known):
-                    _open(connection, affected, received.received_at)
-            return Outcome.QUARANTINE
-        kind = InstanceKind.IMAGE if received.is_image else InstanceKind.OTHER
-        _insert_instance(connection, received, study_id, kind)
-        if received.is_image:
-            _open(connection, study_id, received.received_at)
-        return Outcome.NEW
-
-
-def _open(connection: Connection, study_id: int, at: float) -> None:
-    """Open a study that holds an image; one that holds none has nothing to analyse."""
-    holds_image = (
-        select(instance.c.id)
-        .where(instance.c.study_id == study_id, instance.c.kind == InstanceKind.IMAGE)
-        .exists()
-    )
-    connection.execute(
-        update(study)
-        .where(study.c.id == study_id, holds_image)
-        .values(last_received_at=at, state=StudyState.OPEN)
-    )
+            if received.is_image or any(row.kind != InstanceKind.OTHER for row in known):
+                connection.execute(_OPEN_STUDY, {"study": affected, "at": received.received_at})
+        return Outcome.QUARANTINE
+    kind = InstanceKind.IMAGE if received.is_image else InstanceKind.OTHER
+    _insert_instance(connection, received, study_id, kind)
+    if received.is_image:
+        connection.execute(_OPEN_STUDY, {"study": study_id, "at": received.received_at})
+    return Outcome.NEW
 
 
 def _study_row(connection: Connection, received: ReceivedInstance) -> int:
-    connection.execute(
-        sqlite_insert(study)
-        .values(
-            study_instance_uid=received.study_instance_uid,
-            study_ref=received.study_ref,
-            state=StudyState.IDLE,
-            first_received_at=received.received_at,
-            last_received_at=received.received_at,
-        )
-        .on_conflict_do_nothing()
+    found = connection.execute(_FIND_STUDY, {"study_uid": received.study_instance_uid}).scalar()
+    if found is not None:
+        return int(found)
+    added = connection.execute(
+        _ADD_STUDY,
+        {
+            "study_instance_uid": received.study_instance_uid,
+            "study_ref": received.study_ref,
+            "state": StudyState.IDLE,
+            "first_received_at": received.received_at,
+            "last_received_at": received.received_at,
+        },
     )
-    query = select(study.c.id).where(study.c.study_instance_uid == received.study_instance_uid)
-    return int(connection.execute(query).scalar_one())
+    return int(added.inserted_primary_key[0])  # type: ignore[index]
 
 
 def _insert_instance(
     connection: Connection, received: ReceivedInstance, study_id: int, kind: InstanceKind
 ) -> None:
     connection.execute(
-        insert(instance).values(
-            study_id=study_id,
-            sop_instance_uid=received.sop_instance_uid,
-            sop_class_uid=received.sop_class_uid,
-            series_instance_uid=received.series_instance_uid,
-            transfer_syntax_uid=received.transfer_syntax_uid,
-            file_sha256=received.file_sha256,
-            content_sha256=received.content_sha256,
-            size_bytes=received.size_bytes,
-            kind=kind,
-            received_at=received.received_at,
-        )
+        _ADD_INSTANCE,
+        {
+            "study_id": study_id,
+            "sop_instance_uid": received.sop_instance_uid,
+            "sop_class_uid": received.sop_class_uid,
+            "series_instance_uid": received.series_instance_uid,
+            "transfer_syntax_uid": received.transfer_syntax_uid,
+            "file_sha256": received.file_sha256,
+            "content_sha256": received.content_sha256,
+            "size_bytes": received.size_bytes,
+            "kind": kind,
+            "received_at": received.received_at,
+        },
     )
 
 
