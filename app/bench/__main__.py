@@ -6,65 +6,48 @@ ratios travel. Accuracy comes from the committed predictions, through the valida
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
-from app.analyse import load, run
-from app.application import Job
+from app.bench.figures import figure, ratio
+from app.bench.receivers import BUSMAP, ORTHANC, Receiver, available, missing, running, version
+from app.bench.receiving import COLUMNS, ROWS, images_a_second, make_images
+from app.bench.studies import CINE_FRAMES, STUDIES, cold_studies, long_cines, warm_studies
+from app.bench.syncs import traced
 from app.bootstrap import prepare_process
-from app.demo.node import Node, running_node
-from app.demo.pacs import Pacs, running_pacs
-from app.demo.studies import Sample, make_study, read_samples
-from app.node.status import close_study
-from app.send import send
-from app.settings import Settings
-from operators.report.composed import ReportContext
+from app.node.store.database import journal
 
-STUDIES, WARM_UP, PROCESSES = 12, 2, 3
-CINES, CINE_FRAMES = 3, 300
-_PATIENCE_SECONDS = 60.0
-_PREDICTIONS = Path(__file__).parents[1] / "validation" / "predictions"
+IMAGES, REPEATS, WARM_UP = 200, 7, 8
+_PREDICTIONS = Path(__file__).parents[2] / "validation" / "predictions"
+Rates = dict[tuple[str, int], list[float]]
 
 
 def main() -> int:
     """Measure and print."""
     prepare_process()
+    started = time.monotonic()
     print(f"busmap bench. {psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} at the start")
     print(f"environment: torch installed: {'yes' if find_spec('torch') else 'no'}; NVIDIA: {_nvidia()}")
     with tempfile.TemporaryDirectory(prefix="busmap-bench-") as name:
-        folder = Path(name)
-        warm, gateway_mib = _warm(folder)
-        cold = _cold(folder)
-        cine, cine_cpu = _cine(folder)
-    _say("study of four images, last image acknowledged to SR in the PACS, closed by command", warm, "s")
-    _say("the same study, one process a study (python -m app)", cold, "s")
-    print(f"ratio of the medians: {statistics.median(cold) / statistics.median(warm):.1f}")
-    _say(f"a cine of {CINE_FRAMES} frames, from file to result in a warm process", cine, "s")
-    _say("the same, CPU time of all threads", cine_cpu, "s")
-    print(f"gateway, resident memory after {STUDIES} studies: {gateway_mib:.0f} MiB")
+        if "--receiving" not in sys.argv:
+            _studies(Path(name))
+        _receiving(Path(name))
     files = [str(path) for path in sorted(_PREDICTIONS.glob("*.parquet"))]
-    if files:
+    if files and "--receiving" not in sys.argv:
+        print("\nAccuracy, from the committed predictions")
+        sys.stdout.flush()
         subprocess.run([sys.executable, "-m", "app.cli", "validate", "predictions", *files], check=True)
+    print(f"\nload {psutil.getloadavg()[0]:.1f} at the end, {time.monotonic() - started:.0f} s in all")
     return 0
-
-
-def _say(what: str, values: Sequence[float], unit: str) -> None:
-    low, high = min(values), max(values)
-    print(
-        f"{what}: median {statistics.median(values):.2f} {unit} ({low:.2f} to {high:.2f}, n = {len(values)})"
-    )
 
 
 def _nvidia() -> str:
@@ -74,80 +57,75 @@ def _nvidia() -> str:
     return ", ".join(libraries) or "nothing"
 
 
-def _four_images() -> Sample:
-    """The two cases of two views each, as one study of four images."""
-    first, second, *_ = read_samples()
-    return replace(first, name="four images", files=(*first.files, *second.files))
+def _studies(folder: Path) -> None:
+    print("\nStudies of four images ...", flush=True)
+    warm, memory = warm_studies(folder)
+    print(figure("last image acknowledged to SR in the PACS, closed by command", warm, "s"), flush=True)
+    cold = cold_studies(folder)
+    print(figure("the same study, one process a study (python -m app)", cold, "s"))
+    print(f"ratio of the medians: {ratio(cold, warm):.1f}")
+    cine, cine_cpu = long_cines(folder)
+    print(figure(f"a cine of {CINE_FRAMES} frames, from file to result in a warm process", cine, "s"))
+    print(figure("the same, CPU time of all threads", cine_cpu, "s"))
+    for name, used in memory.items():
+        sizes = f"{used.resident:.0f} MiB resident, {used.pss:.0f} MiB PSS"
+        print(f"memory after {STUDIES} studies, {name}: {sizes}")
 
 
-def _warm(folder: Path) -> tuple[list[float], float]:
-    """Seconds of each study in a running node, and the gateway's memory (MiB) at the end."""
-    seconds = []
-    with running_pacs(folder / "pacs") as pacs, running_node(folder / "node", pacs, 3600) as node:
-        settings = Settings(state_folder=node.state)
-        for number in range(STUDIES):
-            study_folder = folder / f"study{number}"
-            study_folder.mkdir()
-            study = make_study(_four_images(), study_folder, number, datetime.now())
-            send(study.paths, "127.0.0.1", node.port, node.ae_title)
-            started = time.monotonic()
-            close_study(settings, study.study_instance_uid)
-            _wait_for_report(node, pacs, study.study_instance_uid)
-            if number >= WARM_UP:
-                seconds.append(time.monotonic() - started)
-        memory = psutil.Process(node.gateway_pid).memory_info().rss / 2**20
-    return seconds, memory
+def _receiving(folder: Path) -> None:
+    size = ROWS * COLUMNS / 1024
+    print(
+        f"\nReceiving {IMAGES} images of {size:.0f} KiB, TCP_NODELAY everywhere, PDUs of 128 KiB ...",
+        flush=True,
+    )
+    for name in missing():
+        print(f"{name} is left out: it is not installed here (make peers installs it)")
+    names = available()
+    mode, synchronous = journal()
+    print(f"{BUSMAP}: file, folder and database before 0x0000 (SQLite {mode}, synchronous {synchronous})")
+    if ORTHANC in names:
+        print(f"{ORTHANC}: SyncStorageArea as by default; its program sets SQLite WAL, synchronous NORMAL")
+    for name in names:
+        (folder / f"traced-{name}").mkdir()
+        of = "" if name == BUSMAP else f" {version(name)}"
+        print(f"{name}{of}, sync calls seen: {traced(name, folder / f'traced-{name}')}", flush=True)
+    rates = _measure(names, folder)
+    for (name, associations), values in rates.items():
+        print(figure(f"{name}, {associations} association{'s'[: associations - 1]}", values, "images/s", 0))
+    for associations in (1, 4):
+        for other in names[1:]:
+            share = ratio(rates[BUSMAP, associations], rates[other, associations])
+            pairs = [
+                one / two
+                for one, two in zip(rates[BUSMAP, associations], rates[other, associations], strict=True)
+            ]
+            print(
+                f"busmap to {other} at {associations}: {share:.2f} of the medians; "
+                f"turn by turn median {statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})"
+            )
 
 
-def _wait_for_report(node: Node, pacs: Pacs, study_instance_uid: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        result = node.result(study_instance_uid)
-        if result is not None:
-            report = result["objects"][0]["sop_instance_uid"]
-            if any(report in (path.name, path.stem) and _whole(path) for path in pacs.stored()):
-                return
-        node.check_alive()
-        time.sleep(0.005)
-    raise SystemExit("no report in the PACS within a minute: see make demo")
+def _measure(names: list[str], folder: Path) -> Rates:
+    """Images a second by receiver and number of associations; they take turns with the same images."""
+    rates: Rates = {(name, associations): [] for associations in (1, 4) for name in names}
+    with contextlib.ExitStack() as stack:
+        receivers = {name: stack.enter_context(running(name, folder / name)) for name in names}
+        _warm_up(receivers, folder)
+        for turn in range(REPEATS):
+            for associations in (1, 4):
+                images = folder / f"images{turn}{associations}"
+                batches = make_images(images, IMAGES, associations)
+                for name in names if turn % 2 == 0 else reversed(names):
+                    rates[name, associations].append(images_a_second(receivers[name], batches))
+                shutil.rmtree(images)
+            print(f"turn {turn + 1} of {REPEATS}", file=sys.stderr, flush=True)
+    return rates
 
 
-def _whole(path: Path) -> bool:
-    """Whether the PACS has finished writing a file."""
-    try:
-        return str(dcmread(path).Modality) == "SR"
-    except (InvalidDicomError, EOFError, AttributeError):
-        return False
-
-
-def _cold(folder: Path) -> list[float]:
-    """Seconds of a whole process for each study."""
-    source = folder / "cold"
-    source.mkdir()
-    make_study(_four_images(), source, 1, datetime.now())
-    seconds = []
-    for number in range(PROCESSES):
-        started = time.monotonic()
-        command = [sys.executable, "-m", "app", "-i", str(source), "-o", str(folder / f"out{number}")]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        seconds.append(time.monotonic() - started)
-    return seconds
-
-
-def _cine(folder: Path) -> tuple[list[float], list[float]]:
-    """Seconds and CPU seconds of a study that is one long cine, models loaded."""
-    settings = Settings()
-    models = load(settings)
-    (sample,) = (one for one in read_samples() if one.kind == "cine")
-    paths = make_study(sample, folder, 1, datetime.now(), cine_frames=CINE_FRAMES).paths
-    seconds, used = [], []
-    for number in range(CINES):
-        job = Job(paths, folder / f"cine{number}", ReportContext(datetime.now().astimezone()))
-        started, cpu = time.monotonic(), time.process_time()
-        run(job, engines=models, settings=settings)
-        seconds.append(time.monotonic() - started)
-        used.append(time.process_time() - cpu)
-    return seconds, used
+def _warm_up(receivers: dict[str, Receiver], folder: Path) -> None:
+    batches = make_images(folder / "warm-up", WARM_UP, 4)
+    for receiver in receivers.values():
+        images_a_second(receiver, batches)
 
 
 if __name__ == "__main__":

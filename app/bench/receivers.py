@@ -39,16 +39,15 @@ class Receiver:
     pid: int
     folder: Path
 
-    def kept(self, size_bytes: int) -> int:
-        """How many files of at least this size lie in its folder."""
-        return sum(
-            path.stat().st_size >= size_bytes for path in self.folder.rglob("*") if path.is_file()
-        )
-
 
 def available() -> list[str]:
     """The receivers that can be started here, busmap first."""
     return [BUSMAP, *(name for name, program in _PROGRAMS.items() if _program(program))]
+
+
+def missing() -> list[str]:
+    """The receivers that cannot."""
+    return [name for name, program in _PROGRAMS.items() if not _program(program)]
 
 
 def version(name: str) -> str:
@@ -72,7 +71,10 @@ def running(name: str, folder: Path, wrapper: Sequence[str] = ()) -> Iterator[Re
     port = 0 if name == BUSMAP else free_port()
     command, environment = _start_of(name, folder, port)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*wrapper, *command], env=environment, stdout=log, stderr=log)
+        # A session of its own, so that a tracer and what it traces end together.
+        process = subprocess.Popen(
+            [*wrapper, *command], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         port = _wait_until_listening(name, process, folder, port)
         yield Receiver(name, name.upper(), port, process.pid, folder)
@@ -130,9 +132,9 @@ def _wait_until_listening(name: str, process: subprocess.Popen[bytes], folder: P
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()

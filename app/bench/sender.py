@@ -24,7 +24,11 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
-from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+)
 from pynetdicom.presentation import build_context
 
 _LONGEST_PDU_BYTES = 128 * 1024
@@ -45,7 +49,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Sent:
-    """When the first image left and the last answer came (seconds of the monotonic clock), and the answers."""
+    """When the first image left and the last answer came (seconds of the monotonic clock); the answers."""
 
     started: float
     ended: float

@@ -114,7 +114,9 @@ class Intake:
         crash_point("image-before-commit")
         outcome = self._commits.keep(self._instance(identity, transfer, study_ref))
         crash_point("image-committed")
-        log().info(f"image-{outcome.value}", study_ref=study_ref, peer=transfer.peer, bytes=received.size_bytes)
+        log().info(
+            f"image-{outcome.value}", study_ref=study_ref, peer=transfer.peer, bytes=received.size_bytes
+        )
         if outcome is Outcome.QUARANTINE:
             return Answer(SUCCESS, "UID known with other bytes; kept in quarantine")
         return Answer(SUCCESS)
@@ -161,4 +163,3 @@ def sweep(store: Store) -> int:
             removed += 1
     marker.touch()
     return removed
-

@@ -105,7 +105,7 @@ def read_command(data: bytes | bytearray) -> Command:
 
 def store_response(context_id: int, request: Command, status: int, comment: str = "") -> bytes:
     """The C-STORE response as one PDU; of a comment the first 64 characters in ASCII."""
-    elements = [
+    elements: list[tuple[int, str, int | str]] = [
         (0x0002, _UI, request.sop_class_uid),
         (0x0100, _US, _C_STORE_RESPONSE),
         (0x0120, _US, request.message_id),

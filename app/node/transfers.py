@@ -1,12 +1,13 @@
 """C-STORE taken from the socket straight to the intake, in the association's own thread.
 
-pynetdicom decodes each fragment into objects, hands messages to a second thread, and each of its threads looks
-for work once a millisecond: two thirds of the time of an image (docs/decisions/0004-receiving.md). Here the
-library's reading of PDUs is preceded by ours while an association is established: storage requests are ours,
-everything else goes on to the library. tests/node/test_guard.py holds the contract with the pinned release.
+pynetdicom makes objects of each fragment, hands messages to a second thread, and each of its threads looks
+for work once a millisecond (docs/decisions/0005-receiving.md has the figures). Here our reading of PDUs
+precedes the library's while an association is established: storage requests are ours, everything else goes on
+to the library. tests/node/test_guard.py holds the contract with the pinned release.
 
 Promises: one answer for each request, 0xA700 where the disk fails within a transfer; a transfer that is cut
-leaves no file. Refuses bytes that make no sense, and large messages that are no storage, by ending the association.
+leaves no file. Refuses bytes that make no sense, and large messages that are no storage: their association
+ends.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class Transfers:
         if len(body) < length:
             self._dul.event_queue.put("Evt17")
             return False
-        return all([self._take(fragment) for fragment in read_fragments(body)])
+        taken = [self._take(fragment) for fragment in read_fragments(body)]
+        return all(taken)
 
     def _more(self) -> bool:
         """Whether the peer goes on and the library has nothing to send."""

@@ -16,8 +16,10 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 from pynetdicom import AE
 from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu_primitives import P_DATA
 from sqlalchemy import text
 
 from app.node.store.database import open_store
@@ -261,6 +263,47 @@ def test_stall_within_a_transfer_is_cut_and_leaves_nothing(node: Node) -> None:
     wait_for(lambda: list(incoming.iterdir()))
     wait_for(lambda: not list(incoming.iterdir()))
     association.abort()
+    assert echo(node.port) == 0
+
+
+def test_several_values_in_one_pdu_are_one_image(node: Node) -> None:
+    image = ultrasound("packed", "packed")
+    association = associate(node.port, [image])
+    association._reactor_checkpoint.clear()
+    wait_for(lambda: association._is_paused)
+    parts = _c_store_message(_store_request(image)).encode_msg(
+        context_of(association, image.SOPClassUID), 1000
+    )
+    packed = P_DATA()
+    for part in parts:
+        packed.presentation_data_value_list += part.presentation_data_value_list
+    association.dul.socket.socket.sendall(_encoded(packed))
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    assert answer.Status == 0
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
+def test_storage_in_a_context_that_is_none_for_storage_ends_the_association(node: Node) -> None:
+    image = ultrasound("wrong-context", "wrong-context")
+    association = associate(node.port, [image])
+    [verification] = [one for one in association.accepted_contexts if one.abstract_syntax == VERIFICATION]
+    request = _store_request(image)
+    association.dimse.send_msg(request, verification.context_id)
+    wait_for(lambda: not association.is_established)
+    assert not list((node.folder / "incoming").iterdir())
+    assert echo(node.port) == 0
+
+
+def test_a_large_message_that_is_no_storage_ends_the_association(node: Node) -> None:
+    association = associate(node.port)
+    [verification] = association.accepted_contexts
+    request = C_FIND()
+    request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 2, VERIFICATION
+    request.Identifier = BytesIO(bytes(2**20))
+    association.dimse.send_msg(request, verification.context_id)
+    wait_for(lambda: not association.is_established)
     assert echo(node.port) == 0
 
 

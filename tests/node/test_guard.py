@@ -11,7 +11,9 @@ from typing import Any, cast
 
 import pynetdicom
 import pytest
-from pynetdicom import AE, _config, fsm
+from pynetdicom import AE, fsm
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import (
     AssociationServer,
@@ -48,6 +50,26 @@ def test_reactor_hands_fragments_to_receive_primitive() -> None:
     assert "dul.assoc.dimse.receive_primitive" in inspect.getsource(fsm.DT_2)
 
 
+def test_the_reactors_go_on_as_the_transfers_expect() -> None:
+    transport = inspect.getsource(DULServiceProvider._is_transport_event)
+    assert transport.count("self._read_pdu_data()") == 2
+    assert "self._idle_timer.restart()" in inspect.getsource(DULServiceProvider.run_reactor)
+    assert "self.dimse.get_msg(block=False)" in inspect.getsource(Association._run_reactor)
+    assert fsm.TRANSITION_TABLE[("Evt10", "Sta6")] == "DT-2"
+    acceptor = inspect.getsource(ACSE._negotiate_as_acceptor)
+    assert acceptor.index("self.assoc._accepted_cx = ") < acceptor.index("self.send_accept()")
+    handle = inspect.getsource(RequestHandler.handle)
+    assert handle.index("EVT_CONN_OPEN") < handle.index("assoc.start()")
+
+
+def test_what_was_put_back_is_read_first(guarded: tuple[Any, socket.socket]) -> None:
+    association, peer = guarded
+    peer.sendall(b"def")
+    guard.put_back(association, b"abc")
+    assert association.dul.socket.recv(2) == b"ab"
+    assert association.dul.socket.recv(4) == b"cdef"
+
+
 def test_what_is_overridden_exists() -> None:
     for owner, name in (
         (AssociationSocket, "recv"),
@@ -60,7 +82,6 @@ def test_what_is_overridden_exists() -> None:
         assert callable(getattr(owner, name))
     assert "request_handler" in inspect.signature(AssociationServer.__init__).parameters
     assert "server_class" in inspect.signature(AE.make_server).parameters
-    assert _config.STORE_RECV_CHUNKED_DATASET in (True, False)
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def sync(path: Path) -> None:
 def journal(version: tuple[int, int, int] = sqlite.sqlite_version_info) -> tuple[str, str]:
     """The pragmas `journal_mode` and `synchronous` that make a commit durable with this SQLite.
 
-    With a rollback journal FULL leaves the removal of the journal to the next sync of its folder, and a commit
-    could be undone by the loss of power; EXTRA does not.
+    With a rollback journal FULL leaves the removal of the journal to the next sync of its folder, and the
+    loss of power could undo a commit; EXTRA does not.
     """
     return ("WAL", "FULL") if version >= _SOUND_WAL else ("DELETE", "EXTRA")
 

@@ -90,15 +90,16 @@ class Known:
 
 
 # Composed once: SQLAlchemy takes longer to compose a statement than SQLite to run it.
-_UID, _CONTENT, _STUDY_UID = bindparam("uid"), bindparam("content"), bindparam("study_uid")
 _KNOWN = select(
-    exists().where(result_object.c.sop_instance_uid == _UID),
+    exists().where(result_object.c.sop_instance_uid == bindparam("uid")),
     select(instance.c.file_sha256)
-    .where(instance.c.sop_instance_uid == _UID, instance.c.content_sha256 == _CONTENT)
+    .where(instance.c.sop_instance_uid == bindparam("uid"), instance.c.content_sha256 == bindparam("content"))
     .scalar_subquery(),
 )
-_VERSIONS = select(instance.c.content_sha256, instance.c.study_id).where(instance.c.sop_instance_uid == _UID)
-_FIND_STUDY = select(study.c.id).where(study.c.study_instance_uid == _STUDY_UID)
+_VERSIONS = select(instance.c.content_sha256, instance.c.study_id, instance.c.kind).where(
+    instance.c.sop_instance_uid == bindparam("uid")
+)
+_FIND_STUDY = select(study.c.id).where(study.c.study_instance_uid == bindparam("study_uid"))
 _ADD_STUDY = insert(study)
 _ADD_INSTANCE = insert(instance)
 # A study that holds no image has nothing to analyse and is not opened.
