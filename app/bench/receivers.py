@@ -36,7 +36,6 @@ class Receiver:
     name: str
     ae_title: str
     port: int
-    pid: int
     folder: Path
 
 
@@ -77,7 +76,7 @@ def running(name: str, folder: Path, wrapper: Sequence[str] = ()) -> Iterator[Re
         )
     try:
         port = _wait_until_listening(name, process, folder, port)
-        yield Receiver(name, name.upper(), port, process.pid, folder)
+        yield Receiver(name, name.upper(), port, folder)
     finally:
         _stop(process)
 

@@ -276,7 +276,8 @@ def test_several_values_in_one_pdu_are_one_image(node: Node) -> None:
     )
     packed = P_DATA()
     for part in parts:
-        packed.presentation_data_value_list += part.presentation_data_value_list
+        for value in part.presentation_data_value_list:
+            packed.presentation_data_value_list.append(value)
     association.dul.socket.socket.sendall(_encoded(packed))
     _, answer = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
