@@ -15,6 +15,7 @@ C_STORE_REQUEST, _C_STORE_RESPONSE = 0x0001, 0x8001
 _NO_DATA_SET = 0x0101
 _COMMAND, _LAST = 1, 2  # bits of the message control header
 _UID = re.compile(rb"[0-9.]{1,64}")
+_UNPRINTABLE = re.compile(r"[^ -\[\]-~]")  # and the backslash, which separates values
 _UI, _US, _LO = "UI", "US", "LO"
 
 
@@ -104,7 +105,7 @@ def read_command(data: bytes | bytearray) -> Command:
 
 
 def store_response(context_id: int, request: Command, status: int, comment: str = "") -> bytes:
-    """The C-STORE response as one PDU; of a comment the first 64 characters in ASCII."""
+    """The C-STORE response as one PDU; of a comment the first 64 characters, printable ASCII."""
     elements: list[tuple[int, str, int | str]] = [
         (0x0002, _UI, request.sop_class_uid),
         (0x0100, _US, _C_STORE_RESPONSE),
@@ -114,7 +115,7 @@ def store_response(context_id: int, request: Command, status: int, comment: str 
         (0x1000, _UI, request.sop_instance_uid),
     ]
     if comment:
-        elements.insert(-1, (0x0902, _LO, comment[:64]))
+        elements.insert(-1, (0x0902, _LO, _UNPRINTABLE.sub("?", comment[:64])))
     encoded = b"".join(_element(number, vr, value) for number, vr, value in elements)
     group_length = struct.pack("<HHLL", 0, 0, 4, len(encoded))
     return _pdu(context_id, _COMMAND | _LAST, group_length + encoded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
@@ -50,6 +50,7 @@ def test_a_request_of_the_library_is_read(
 
 
 @given(UIDS, UIDS, st.integers(0, 65535), st.sampled_from([0, 0xA700, 0xA900]), st.text(max_size=100))
+@example("1.2.3", "1.2.3.4", 1, 0xA900, "\x1b \\ \0")
 def test_a_response_is_read_by_the_library(
     sop_class: str, sop_instance: str, number: int, status: int, comment: str
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_response_is_read_by_the_library(
     assert (read.AffectedSOPClassUID, read.AffectedSOPInstanceUID) == (sop_class, sop_instance)
     assert read.CommandGroupLength == len(value) - 1 - 12
     assert len(str(read.get("ErrorComment") or "")) <= 64
+    assert str(read.get("ErrorComment") or "").isprintable()
 
 
 @given(st.binary(max_size=400))
