@@ -25,6 +25,8 @@ from models.runtime.engine import ModelError
 from operators.likeness import INTERCEPT, OTHER, SAME, WEIGHTS
 from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
+from validation.generator.judge import sections_of
+from validation.generator.report import write_generator_report
 from validation.marks import (
     MAXIMUM_DICE_CHANGE,
     MAXIMUM_PROBABILITY_CHANGE,
@@ -196,6 +198,33 @@ def gate(
             typer.echo(line)
         typer.echo(f"Report: {report}")
         typer.echo(f"{RESEARCH_USE}.")
+
+
+@app.command()
+def generator(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that busmap generator study, privacy or fidelity wrote.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of report.html and figures.json (default: FOLDER).")
+    ] = None,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """Judge a generator by its studies: usefulness, privacy, fidelity, as the protocol states beforehand."""
+    with _border():
+        sections = sections_of(folder, resamples, seed)
+        console = Console()
+        for section in sections:
+            for table in section.tables:
+                shown = Table(*table.titles, title=table.caption)
+                for row in table.rows:
+                    shown.add_row(*row)
+                console.print(shown)
+        facts = {"resamples": resamples, "seed": seed}
+        report, _ = write_generator_report(sections, facts, out or folder)
+        console.print(f"Report: {report}", soft_wrap=True)
+        console.print(f"{RESEARCH_USE}.")
 
 
 def _judge_and_show(

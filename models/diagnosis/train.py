@@ -1,4 +1,4 @@
-"""Training the diagnosis net on BUS-BRA crops: one fold held out, or the final one on all development folds.
+"""Training the diagnosis net on crops of lesions: BUS-BRA with one fold held out or whole, or any other set.
 
 Promises: patients of the held-out fold are never seen; crops come from the product's own preprocessing;
 outlines are disturbed as a segmentation net disturbs them. Resumes after a kill.
@@ -6,8 +6,9 @@ outlines are disturbed as a segmentation net disturbs them. Resumes after a kill
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,39 @@ AUGMENT = AugmentSettings(zoom=(0.75, 1.3), aspect=0.15, rotate_degrees=15, shif
 LABEL_SMOOTHING = 0.05
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """Lesions to learn from, whatever their source.
+
+    crops : uint8 (n, 2, 256, 256), as of `wide_crop`
+    malignant : float (n,), 0 or 1
+    weight : float (n,), how often each is drawn, on any scale
+    """
+
+    crops: torch.Tensor
+    malignant: torch.Tensor
+    weight: torch.Tensor
+
+
+def wide_crop(clean: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Wide crop of a picture without marks and its lesion, uint8 (2, 256, 256): grey, and mask in 255ths."""
+    return np.rint(lesion_crop(clean, mask, _WIDE_SIDE, _WIDE_FACTOR) * 255).astype(np.uint8)
+
+
+def patient_weights(patients: Sequence[str], malignant: torch.Tensor) -> torch.Tensor:
+    """Weights (n,) under which each patient counts the same, and both classes together the same."""
+    views = Counter(patients)
+    share = torch.tensor([1 / views[patient] for patient in patients])
+    return share / torch.where(malignant > 0, share[malignant > 0].sum(), share[malignant == 0].sum())
+
+
 def prepare(records: Sequence[Record], cache: Path) -> npt.NDArray[np.uint8]:
     """Wide crops of grey and mask, uint8 (n, 2, 256, 256); kept under `cache`."""
 
     def make() -> dict[str, npt.NDArray[np.uint8]]:
-        crops = [
-            lesion_crop(suppress_marks(record.grey()), record.mask(), _WIDE_SIDE, _WIDE_FACTOR)
-            for record in records
-        ]
-        return {"crops": np.rint(np.stack(crops) * 255).astype(np.uint8)}
+        return {
+            "crops": np.stack([wide_crop(suppress_marks(record.grey()), record.mask()) for record in records])
+        }
 
     return cached(cache / f"crops-{_WIDE_SIDE}-{data_hash(records)[:12]}.npz", make)["crops"]
 
@@ -70,35 +95,32 @@ def train(
     )
     crops = prepare(records, out.parent)
     chosen = np.array([record.fold != held_out for record in records])
-    kept = torch.from_numpy(crops[chosen])
-    malignant = torch.tensor([record.malignant for record in records])
-    labels = malignant[torch.from_numpy(chosen)].float()
-    patients = [record.patient_id for record in records]
-    views = {patient: patients.count(patient) for patient in set(patients)}
-    share = torch.tensor([1 / views[patient] for patient in np.array(patients)[chosen]])
-    # Each patient weighs the same, and both classes together the same.
-    weight = share / torch.where(labels > 0, share[labels > 0].sum(), share[labels == 0].sum())
+    malignant = torch.tensor([record.malignant for record in records])[torch.from_numpy(chosen)].float()
+    patients = [record.patient_id for record, used in zip(records, chosen, strict=True) if used]
+    lesions = TrainingSet(torch.from_numpy(crops[chosen]), malignant, patient_weights(patients, malignant))
+    held = [(record, crop) for record, crop, used in zip(records, crops, chosen, strict=True) if not used]
+    steps = len(lesions.crops) // settings.batch_size
+    return fit_on(lesions, out, settings, steps, lambda net: _auc_of(net, held))
+
+
+def fit_on(
+    lesions: TrainingSet,
+    out: Path,
+    settings: LoopSettings,
+    steps: int,
+    evaluate: Callable[[torch.nn.Module], dict[str, float]] = lambda net: {},
+) -> Fitted:
+    """Train on any set of lesions for `steps` an epoch, into `out`/weights.pt; resumes after a kill."""
     torch.manual_seed(settings.seed)
-    steps = len(kept) // settings.batch_size
     marks = torch.from_numpy(mark_bank(SIDE, 400, settings.seed))
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = torch.multinomial(weight, steps * settings.batch_size, replacement=True)
+        order = torch.multinomial(lesions.weight, steps * settings.batch_size, replacement=True)
         for step in range(steps):
             index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            yield _augmented(kept[index], marks), labels[index]
+            yield _augmented(lesions.crops[index], marks), lesions.malignant[index]
 
-    held = [(record, crop) for record, crop, used in zip(records, crops, chosen, strict=True) if not used]
-    fitted = fit(
-        DiagnosisNet(),
-        batches,
-        _loss,
-        lambda net: _auc_of(net, held),
-        settings,
-        out,
-        steps,
-        f"diagnosis {out.name}",
-    )
+    fitted = fit(DiagnosisNet(), batches, _loss, evaluate, settings, out, steps, f"diagnosis {out.name}")
     torch.save(fitted.network.state_dict(), out / "weights.pt")
     return fitted
 
@@ -138,14 +160,21 @@ def centre(crops: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def logits_of(network: torch.nn.Module, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Logits (n,) of wide crops, uint8 (n, 2, 256, 256), with the mirrored picture averaged."""
+    parts = (centre(torch.from_numpy(crops[i : i + 64])) for i in range(0, len(crops), 64))
+    answers = [(network(part) + network(part.flip(3))) / 2 for part in parts]
+    logits: npt.NDArray[np.float32] = torch.cat(answers).numpy()
+    return logits
+
+
 def _auc_of(
     network: torch.nn.Module, held: Sequence[tuple[Record, npt.NDArray[np.uint8]]]
 ) -> dict[str, float]:
     """AUC a patient of the held-out fold, on its annotated outlines, with the mirrored picture averaged."""
     if not held:
         return {}
-    crops = centre(torch.from_numpy(np.stack([crop for _, crop in held])))
-    logits = torch.cat([(network(part) + network(part.flip(3))) / 2 for part in crops.split(64)]).numpy()
+    logits = logits_of(network, np.stack([crop for _, crop in held]))
     scores: dict[str, list[float]] = {}
     truth: dict[str, bool] = {}
     for (record, _), logit in zip(held, logits, strict=True):

@@ -16,11 +16,13 @@ import typer
 from models.data.busbra import read_busbra
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
+from models.generation.study.cli import study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
+app.command()(study)
 
 _border = partial(border, "generator")
 

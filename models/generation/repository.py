@@ -95,11 +95,11 @@ def fill(
                 progress.update(task, advance=stop - first)
                 continue
             rows = [draw_row(generator, asked, solver, seed, index) for index in range(first, stop)]
-            missing = [row for row in rows if not all(path.exists() for path in _paths(out, row.index))]
+            missing = [row for row in rows if not _is_there(out, row.index)]
             progress.update(task, advance=len(rows) - len(missing))
             for chunk in _chunks(missing):
                 for row, picture, mask in zip(chunk, *draw_images(generator, chunk, solver), strict=True):
-                    image_path, mask_path = _paths(out, row.index)
+                    image_path, mask_path = picture_paths(out, row.index)
                     _write_png(mask * np.uint8(255), mask_path)
                     _write_png(picture, image_path)
                 drawn += len(chunk)
@@ -151,9 +151,14 @@ def redraw(generator: Generator, row: Row, solver: Solver | None = None) -> tupl
     return pictures[0], masks[0]
 
 
-def _paths(out: Path, index: int) -> tuple[Path, Path]:
+def picture_paths(out: Path, index: int) -> tuple[Path, Path]:
+    """Where image and mask `index` of a repository lie."""
     name = Path(f"{index // PART_ROWS:03d}") / f"{index:06d}.png"
     return out / "images" / name, out / "masks" / name
+
+
+def _is_there(out: Path, index: int) -> bool:
+    return all(path.exists() for path in picture_paths(out, index))
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -164,7 +169,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 def _write_part(out: Path, rows: Sequence[Row], part: Path) -> None:
     content: list[dict[str, Any]] = []
     for row in rows:
-        image, mask = _paths(out, row.index)
+        image, mask = picture_paths(out, row.index)
         content.append(
             {
                 **asdict(row),

@@ -1,4 +1,4 @@
-"""Training the lesion net on BUS-BRA: one fold held out, or the final one on all development folds.
+"""Training the lesion net on outlined pictures: BUS-BRA with one fold held out or whole, or any other set.
 
 Promises: patients of the held-out fold are never seen; pictures pass through the product's own
 preprocessing; empty pictures (tissue beside the lesion, phantoms of speckle) teach that a frame may show
@@ -7,7 +7,7 @@ nothing. Resumes after a kill.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,17 +44,21 @@ class Squares:
     mask: npt.NDArray[np.uint8]
 
 
+def squares_of(pictures: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]) -> Squares:
+    """Pictures without marks and their outlines, each of any one shape, as the network will see them."""
+    grey, mask = [], []
+    for clean, outline in pictures:
+        square, box = letterbox(clean, SIDE)
+        grey.append(np.rint(square * 255).astype(np.uint8))
+        mask.append(np.where(box.apply(outline.astype(np.uint8) * 255) > 0.5, 255, 0).astype(np.uint8))
+    return Squares(np.stack(grey), np.stack(mask))
+
+
 def prepare(records: Sequence[Record], cache: Path) -> Squares:
     """All pictures as the network will see them; kept under `cache` for the next run on the same data."""
 
     def make() -> dict[str, npt.NDArray[np.uint8]]:
-        grey, mask = [], []
-        for record in records:
-            square, box = letterbox(suppress_marks(record.grey()), SIDE)
-            grey.append(np.rint(square * 255).astype(np.uint8))
-            outline = box.apply((record.mask() * 255).astype(np.uint8))
-            mask.append(np.where(outline > 0.5, 255, 0).astype(np.uint8))
-        return {"grey": np.stack(grey), "mask": np.stack(mask)}
+        return vars(squares_of((suppress_marks(record.grey()), record.mask()) for record in records))
 
     arrays = cached(cache / f"squares-{SIDE}-{data_hash(records)[:12]}.npz", make)
     return Squares(arrays["grey"], arrays["mask"])
@@ -77,30 +81,37 @@ def train(
     )
     squares = prepare(records, out.parent)
     chosen = np.array([record.fold != held_out for record in records])
-    grey, mask = torch.from_numpy(squares.grey[chosen]), torch.from_numpy(squares.mask[chosen])
-    validation = None
-    if held_out is not None:
-        validation = torch.from_numpy(squares.grey[~chosen]), torch.from_numpy(squares.mask[~chosen])
+    kept, held = (Squares(squares.grey[part], squares.mask[part]) for part in (chosen, ~chosen))
+    steps = len(kept.grey) // settings.batch_size
+    return fit_on(kept, out, settings, steps, lambda net: _mean_dice(net, held))
+
+
+def fit_on(
+    squares: Squares,
+    out: Path,
+    settings: LoopSettings,
+    steps: int,
+    evaluate: Callable[[torch.nn.Module], dict[str, float]] = lambda net: {},
+    weight: torch.Tensor | None = None,
+) -> Fitted:
+    """Train on any set of pictures for `steps` an epoch, into `out`/weights.pt; resumes after a kill.
+
+    `weight` (n,), on any scale: how often each is drawn; without it all are, in a new order every epoch.
+    """
+    grey, mask = torch.from_numpy(squares.grey), torch.from_numpy(squares.mask)
     torch.manual_seed(settings.seed)
-    steps = len(grey) // settings.batch_size
     marks = torch.from_numpy(mark_bank(SIDE, 400, settings.seed))
 
     def batches(epoch: int) -> Iterator[Batch]:
-        order = torch.randperm(len(grey))
+        if weight is None:
+            order = torch.randperm(len(grey))
+        else:
+            order = torch.multinomial(weight, steps * settings.batch_size, replacement=True)
         for step in range(steps):
             index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             yield _augmented(grey[index], mask[index], marks)
 
-    fitted = fit(
-        LesionNet(),
-        batches,
-        _loss,
-        lambda net: _dice_of(net, validation),
-        settings,
-        out,
-        steps,
-        f"lesion {out.name}",
-    )
+    fitted = fit(LesionNet(), batches, _loss, evaluate, settings, out, steps, f"lesion {out.name}")
     torch.save(fitted.network.state_dict(), out / "weights.pt")
     return fitted
 
@@ -163,14 +174,19 @@ def _loss(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _dice_of(
-    network: torch.nn.Module, validation: tuple[torch.Tensor, torch.Tensor] | None
-) -> dict[str, float]:
-    if validation is None:
-        return {}
+def dice_of(network: torch.nn.Module, squares: Squares) -> npt.NDArray[np.float32]:
+    """Dice (n,) of the network's answers against the outlines; 1 where both are empty."""
     dice = []
-    for grey, mask in zip(validation[0].split(64), validation[1].split(64), strict=True):
-        found = network(grey.unsqueeze(1).float() / 255)[0][:, 0] > 0
-        true = mask > 127
-        dice.append(2 * (found & true).sum(dim=(1, 2)) / (found.sum(dim=(1, 2)) + true.sum(dim=(1, 2))))
-    return {"held_out_dice": float(torch.cat(dice).mean())}
+    for start in range(0, len(squares.grey), 64):
+        part = slice(start, start + 64)
+        grey = torch.from_numpy(squares.grey[part]).unsqueeze(1).float() / 255
+        found, true = network(grey)[0][:, 0] > 0, torch.from_numpy(squares.mask[part]) > 127
+        total = found.sum(dim=(1, 2)) + true.sum(dim=(1, 2))
+        overlap = 2 * (found & true).sum(dim=(1, 2)) / total.clamp(min=1)
+        dice.append(torch.where(total > 0, overlap, torch.ones_like(overlap)))
+    joined: npt.NDArray[np.float32] = torch.cat(dice).numpy()
+    return joined
+
+
+def _mean_dice(network: torch.nn.Module, held: Squares) -> dict[str, float]:
+    return {"held_out_dice": float(dice_of(network, held).mean())} if len(held.grey) else {}

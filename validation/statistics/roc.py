@@ -69,6 +69,19 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
+class NonInferiority:
+    """Whether the first marker is not worse than the second by `margin` (above 0) or more.
+
+    `shown`: the lower bound of the two-sided interval of `paired` lies above -margin. `p` is one-sided.
+    """
+
+    paired: PairedTest
+    margin: float
+    shown: bool
+    p: float
+
+
+@dataclass(frozen=True)
 class Proportion:
     """`count` of `total` with Wilson's interval; `value` in 0..1."""
 
@@ -151,6 +164,37 @@ def paired_delong(
     margin = float(stats.norm.ppf(0.5 + level / 2)) * error
     interval = Interval(difference - margin, difference + margin)
     return PairedTest(difference, error, interval, z, float(2 * stats.norm.sf(abs(z))))
+
+
+def non_inferiority(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    positive: npt.ArrayLike,
+    margin: float,
+    level: float = LEVEL,
+) -> NonInferiority:
+    """Non-inferiority of the first marker by the paired interval of DeLong; a margin stated beforehand.
+
+    Raises
+    ------
+    StatisticsError
+        As for `auc_with_interval`, or the margin is not above 0.
+
+    Notes
+    -----
+    The null is a difference of -margin or less: z = (difference + margin) / SE, so `shown` and
+    p < (1 - level) / 2 are the same statement.
+    """
+    if not margin > 0:
+        raise StatisticsError(f"a margin of {margin} leaves nothing to show: give a number above 0")
+    paired = paired_delong(first, second, positive, level)
+    distance = paired.difference + margin
+    z = (
+        distance / paired.standard_error
+        if paired.standard_error > 0
+        else float(np.copysign(np.inf, distance))
+    )
+    return NonInferiority(paired, margin, paired.interval.low > -margin, float(stats.norm.sf(z)))
 
 
 def wilson(count: int, total: int, level: float = LEVEL) -> Proportion:

@@ -1,0 +1,48 @@
+"""From a folder of studies to the parts of the report: whatever lies there is judged.
+
+Promises: usefulness, privacy and fidelity each from their own files; a folder with none of them is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from validation.generator.files import read_facts, read_scores
+from validation.generator.report import Section
+from validation.generator.shown import usefulness_section
+from validation.generator.usefulness import judge_study
+from validation.predictions import PredictionError
+
+
+def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
+    """The parts of the report that the files of `folder` allow.
+
+    Raises
+    ------
+    PredictionError
+        There is nothing to judge, or a file cannot be judged.
+    """
+    parts = ((folder / "diagnosis.parquet", _usefulness),)
+    sections = [judge(folder, resamples, seed) for path, judge in parts if path.exists()]
+    if not sections:
+        raise PredictionError(
+            f"{folder} holds no study of a generator: give the --out of busmap generator study"
+        )
+    return sections
+
+
+def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
+    facts = read_facts(folder / "study.json")
+    images = int(facts["learned"]["images"])
+    sizes = {name: images * arm["times"] for name, arm in facts["arms"].items() if not arm["real"]}
+    shortcut, segmentation = folder / "shortcut.parquet", folder / "segmentation.parquet"
+    return usefulness_section(
+        judge_study(
+            read_scores(folder / "diagnosis.parquet", "logit"),
+            read_scores(shortcut, "score") if shortcut.exists() else None,
+            read_scores(segmentation, "dice") if segmentation.exists() else None,
+            sizes,
+            resamples=resamples,
+            seed=seed,
+        )
+    )
