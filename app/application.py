@@ -23,6 +23,7 @@ from operators.compose_report import ComposeReportOperator
 from operators.find_lesions import FindLesionsOperator
 from operators.load_study import LoadStudyOperator
 from operators.report.composed import ReportContext
+from operators.screen_text import find_reader
 from operators.select_frames import SelectFramesOperator
 from operators.write_results import WriteResultsOperator
 
@@ -68,11 +69,13 @@ class BreastUltrasoundApplication(Application):
             name="select",
             maximum_frames_per_instance=analysis.maximum_frames_per_instance,
             maximum_frames_per_study=analysis.maximum_frames_per_study,
+            reader=find_reader(self._models.marks) if analysis.read_screen_text else None,
         )
         find = FindLesionsOperator(
             self,
             name="find",
             model=self._models.lesion,
+            marks=self._models.marks,
             maximum_lesions_per_frame=analysis.maximum_lesions_per_frame,
         )
         assess = AssessLesionsOperator(

@@ -101,6 +101,9 @@ class AnalysisSettings(_Section):
     accept_secondary_capture: bool = Field(
         False, description="analyse ultrasound secondary captures of old scanners"
     )
+    read_screen_text: bool = Field(
+        True, description="read side and clock position off the screen where tesseract is installed"
+    )
     engine_threads: int = Field(2, ge=1, le=64, description="threads of the inference engine")
     model_folder: Path | None = Field(None, description="folder of model bundles; none takes those that ship")
     timeout_seconds: float = Field(

@@ -50,7 +50,7 @@ def assess_lesions(
     return StudyResult(
         study=detections.study,
         lesions=tuple(
-            Lesion(number, tracks, assessment, tracks[0].views[0].frame.laterality, _clock_hour(tracks))
+            Lesion(number, tracks, assessment, _laterality(tracks), _clock_hour(tracks))
             for number, (tracks, assessment, _) in enumerate(lesions, start=1)
         ),
         frames=detections.frames,
@@ -102,6 +102,11 @@ def _with_logits(track: Track, model: DiagnosisModel) -> Track:
             replace(view, malignancy_logit=model.logits(view.clean, [view.mask])[0]) for view in track.views
         ),
     )
+
+
+def _laterality(tracks: Tracks) -> str | None:
+    sides = {view.frame.laterality for track in tracks for view in track.views} - {None}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _clock_hour(tracks: Tracks) -> int | None:

@@ -19,6 +19,7 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 
 from models.runtime.components import Component
 from models.runtime.lesion import Found, LesionModel
+from models.runtime.marks import Covered, MarkModel
 from operators.findings import Detections, LesionView, Track
 from operators.follow_lesions import Sighting, Sightings, box_of, follow, key_sightings, overlap, sight
 from operators.frame_pixels import stream_pixels
@@ -49,9 +50,10 @@ _KINDS: Mapping[str | None, tuple[Reason, str]] = {
 
 @dataclass
 class _Search:
-    """The model, and what came of the frames looked at so far."""
+    """The models, and what came of the frames looked at so far."""
 
     model: LesionModel
+    marks: MarkModel
     maximum_lesions_per_frame: int
     frames: list[Frame] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
@@ -69,8 +71,10 @@ class _Search:
             yield frame, grey, found, found.lesions[: self.maximum_lesions_per_frame]
 
 
-def find_lesions(selection: Selection, model: LesionModel, *, maximum_lesions_per_frame: int) -> Detections:
-    """Run the lesion model on the frames of a selection.
+def find_lesions(
+    selection: Selection, model: LesionModel, marks: MarkModel, *, maximum_lesions_per_frame: int
+) -> Detections:
+    """Run the lesion model on the frames of a selection; `marks` are covered on what is shown of them.
 
     A cine of which a frame beside a key frame turns out to be damaged is set aside whole, as one is by
     `select_frames`.
@@ -79,7 +83,7 @@ def find_lesions(selection: Selection, model: LesionModel, *, maximum_lesions_pe
     tracks: list[Track] = []
     aside, warnings = list(selection.set_aside), list(selection.warnings)
     for (_, single, *_), group in itertools.groupby(sorted(selection.frames, key=_place), key=_place):
-        wanted, search = list(group), _Search(model, maximum_lesions_per_frame)
+        wanted, search = list(group), _Search(model, marks, maximum_lesions_per_frame)
         try:
             found, note = (_still(wanted, search), None) if single else _cine(wanted, search)
         except UndecodableError as error:
@@ -107,7 +111,7 @@ def _place(frame: Frame) -> tuple[str, bool, int, int]:
 
 def _still(frames: Sequence[Frame], search: _Search) -> list[Track]:
     return [
-        Track((_view(frame, grey, found, one),), (frame.frame_number,))
+        Track((_view(frame, search.marks.cover(grey), found, one),), (frame.frame_number,))
         for frame, grey, found, lesions in search.look(frames)
         for one in lesions
     ]
@@ -159,14 +163,14 @@ def _nearby(tracks: Sequence[Sightings], frames: Sequence[Frame], step: int) -> 
 def _key_views(keys: Sequence[Sightings], search: _Search) -> dict[Sighting, LesionView]:
     """The key frames read again, each once, and their lesions outlined."""
     wanted = [one for chosen in keys for one in chosen]
-    again = _Search(search.model, search.maximum_lesions_per_frame)
+    again = _Search(search.model, search.marks, search.maximum_lesions_per_frame)
     views: dict[Sighting, LesionView] = {}
     for frame, grey, found, lesions in again.look(list({one.frame: None for one in wanted})):
-        boxes = [box_of(lesion.mask) for lesion in lesions]
+        boxes, shown = [box_of(lesion.mask) for lesion in lesions], search.marks.cover(grey)
         for one in wanted:
             if one.frame == frame:
                 shared = [overlap(one.box, box) for box in boxes]
-                views[one] = _view(frame, grey, found, lesions[shared.index(max(shared))])
+                views[one] = _view(frame, shown, found, lesions[shared.index(max(shared))])
     return views
 
 
@@ -179,12 +183,12 @@ def _fleeting(count: int, needed: int) -> str | None:
     )
 
 
-def _view(frame: Frame, grey: Pixels, found: Found, lesion: Component) -> LesionView:
+def _view(frame: Frame, shown: Covered, found: Found, lesion: Component) -> LesionView:
     outline = outline_of(lesion.mask, frame.region)
     return LesionView(
         frame=frame,
         outline=outline,
-        grey=grey,
+        shown=shown,
         mask=lesion.mask,
         clean=found.clean,
         detection_score=lesion.score,
@@ -214,10 +218,11 @@ class FindLesionsOperator(Operator):
         fragment: Any,
         *args: Any,
         model: LesionModel,
+        marks: MarkModel,
         maximum_lesions_per_frame: int,
         **kwargs: Any,
     ) -> None:
-        self._model = model
+        self._model, self._marks = model, marks
         self._maximum = maximum_lesions_per_frame
         super().__init__(fragment, *args, **kwargs)
 
@@ -229,5 +234,7 @@ class FindLesionsOperator(Operator):
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
         """Find lesions on the frames received."""
         selection = op_input.receive("selection")
-        detections = find_lesions(selection, self._model, maximum_lesions_per_frame=self._maximum)
+        detections = find_lesions(
+            selection, self._model, self._marks, maximum_lesions_per_frame=self._maximum
+        )
         op_output.emit(detections, "detections")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from models.runtime.marks import Covered
+from operators.site import Source, joint_source
 from operators.study import Frame, SetAside, Study
 
 
@@ -46,15 +48,16 @@ class LesionView:
     """A lesion as seen on one frame, with that frame's pixels: a still, or a key frame of a cine.
 
     `outline` is float32 (n, 2), n >= 3: (column, row) in pixels of the whole image, not repeated at the
-    end. `grey` and `clean` are uint8, `mask` bool, all (region.rows, region.columns): the region as it is,
-    the same with burnt-in marks suppressed, the lesion's pixels. `detection_score` in 0..1.
+    end. `shown.grey` and `clean` are uint8, `mask` bool, all (region.rows, region.columns): the region as it
+    may be shown, its burnt-in marks covered; the same with its marks suppressed for the networks; the
+    lesion's pixels. `detection_score` in 0..1.
     `malignancy_logit` is the classifier's raw output on this view, None before assessment. `measurement` is
     None where the region is not calibrated.
     """
 
     frame: Frame
     outline: npt.NDArray[np.float32] = field(repr=False, compare=False)
-    grey: npt.NDArray[np.uint8] = field(repr=False, compare=False)
+    shown: Covered = field(repr=False, compare=False)
     mask: npt.NDArray[np.bool_] = field(repr=False, compare=False)
     clean: npt.NDArray[np.uint8] = field(repr=False, compare=False)
     detection_score: float
@@ -120,6 +123,15 @@ class Lesion:
         """All views, in reading order: those of stills, and of the key frames of cines."""
         views = [view for track in self.tracks for view in track.views]
         return tuple(sorted(views, key=lambda view: view.frame.key))
+
+    @property
+    def site_sources(self) -> tuple[Source | None, Source | None]:
+        """Where the side and the clock position of this lesion come from."""
+        frames = [view.frame for view in self.views]
+        return (
+            joint_source(frame.laterality_source for frame in frames),
+            joint_source(frame.clock_source for frame in frames),
+        )
 
     @property
     def image_views(self) -> tuple[LesionView, ...]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from operators.findings import Track
 from operators.likeness import OTHER, SAME, appearance, likeness
+from operators.site import Source
 
 Tracks = tuple[Track, ...]
 _BANNED = -np.inf
@@ -57,13 +58,19 @@ def _compared(
     looks = [appearance(best.clean, best.mask, best.frame.region) for best in (t.views[0] for t in tracks)]
     places = [_places(track) for track in tracks]
     sites = [(track.views[0].frame.laterality, track.views[0].frame.clock_hour) for track in tracks]
+    # A side that only the screen of one image says keeps no lesion from its image without a label.
+    coded = [
+        side if track.views[0].frame.laterality_source is not Source.SCREEN else None
+        for track, (side, _) in zip(tracks, sites, strict=True)
+    ]
     scores = np.zeros((count, count))
     banned, sided = np.eye(count, dtype=bool), np.ones((count, count), bool)
     for i, j in itertools.combinations(range(count), 2):
         scores[i, j] = scores[j, i] = likeness(looks[i], looks[j])
         contradict = any(a and b and a != b for a, b in zip(sites[i], sites[j], strict=True))
         banned[i, j] = banned[j, i] = contradict or bool(places[i] & places[j])
-        sided[i, j] = sided[j, i] = sites[i][0] == sites[j][0]
+        known = sites[i][0] is not None and sites[i][0] == sites[j][0]
+        sided[i, j] = sided[j, i] = known or coded[i] == coded[j]
     return scores, banned, sided
 
 

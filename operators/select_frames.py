@@ -20,7 +20,8 @@ from operators.decode import decode_frames
 from operators.panels import split
 from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
-from operators.site import clock_hour, laterality
+from operators.screen_text import ScreenReader
+from operators.site import Site, StatedSite, site_of
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
 from operators.tissue import Pixels, crop, luma, not_grey, unusable, without_tissue
 
@@ -36,7 +37,11 @@ class _Picked:
 
 
 def select_frames(
-    study: Study, *, maximum_frames_per_instance: int, maximum_frames_per_study: int
+    study: Study,
+    *,
+    maximum_frames_per_instance: int,
+    maximum_frames_per_study: int,
+    reader: ScreenReader | None = None,
 ) -> Selection:
     """Select the usable frames of a study.
 
@@ -46,6 +51,8 @@ def select_frames(
         As `load_study` returns it.
     maximum_frames_per_instance, maximum_frames_per_study : int
         At least 1. Stills come first; cines share what they leave, evenly spread over their length.
+    reader : ScreenReader or None
+        Reads side and clock position off the first usable picture of each instance; None reads none.
 
     Returns
     -------
@@ -60,7 +67,7 @@ def select_frames(
         if share == 0:
             aside.append(_limited(instance, share))
             continue
-        picked = _pick(instance, evenly_spread(instance.number_of_frames, share))
+        picked = _pick(instance, evenly_spread(instance.number_of_frames, share), reader)
         frames += picked.frames
         aside += _said_once(instance, picked, share)
         warnings += picked.warnings
@@ -101,28 +108,36 @@ def _limited(instance: Instance, share: int) -> SetAside:
     return SetAside(reason, detail, instance.sop_instance_uid, None, instance.path.name)
 
 
-def _pick(instance: Instance, frame_numbers: Sequence[int]) -> _Picked:
+def _pick(instance: Instance, frame_numbers: Sequence[int], reader: ScreenReader | None) -> _Picked:
     """Decode the wanted frames of one instance and keep their usable regions."""
     picked = _Picked()
     reading = read_regions(instance.header)
-    side, note = laterality(instance.header)
-    hour = clock_hour(instance.header)
-    picked.warnings += [*reading.warnings, *([note] if note else [])]
+    picked.warnings += reading.warnings
     whole = _unusable_by_header(reading)
     if whole:
         picked.set_aside.append(_aside(instance, None, *whole))
         return picked
     try:
+        stated = None
         for number, pixels in decode_frames(instance.path, instance.header, frame_numbers):
             for region, verdict in _judged(pixels, reading, picked):
                 if region is None or verdict is not None:
                     picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
                 else:
-                    picked.frames.append(Frame(instance, number, region, side, hour))
+                    if stated is None:
+                        stated = site_of(instance.header, reader.read(luma(pixels)) if reader else Site())
+                        picked.warnings += stated.notes
+                    picked.frames.append(_frame(instance, number, region, stated))
     except UndecodableError as error:
         # A cine with a damaged frame may be damaged elsewhere too: none of it is trusted.
         return _Picked([], [_aside(instance, None, error.reason, error.detail)], picked.warnings)
     return picked
+
+
+def _frame(instance: Instance, number: int, region: Region, stated: StatedSite) -> Frame:
+    site = stated.site
+    sources = stated.laterality_source, stated.clock_source
+    return Frame(instance, number, region, site.laterality, site.clock_hour, *sources)
 
 
 def _unusable_by_header(reading: RegionReading) -> tuple[Reason, str] | None:
@@ -205,8 +220,10 @@ class SelectFramesOperator(Operator):
         *args: Any,
         maximum_frames_per_instance: int,
         maximum_frames_per_study: int,
+        reader: ScreenReader | None,
         **kwargs: Any,
     ) -> None:
+        self._reader = reader
         self._limits = {
             "maximum_frames_per_instance": maximum_frames_per_instance,
             "maximum_frames_per_study": maximum_frames_per_study,
@@ -220,4 +237,5 @@ class SelectFramesOperator(Operator):
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
         """Select the frames of the study received."""
-        op_output.emit(select_frames(op_input.receive("study"), **self._limits), "selection")
+        study = op_input.receive("study")
+        op_output.emit(select_frames(study, reader=self._reader, **self._limits), "selection")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from operators.site import Source
+
 
 class InputError(ValueError):
     """The input cannot be analysed at all. Its message names cause and remedy and holds no patient name."""
@@ -159,7 +161,7 @@ class Frame:
     """One usable B-mode region of one frame: where its pixels are. `stream_pixels` reads them.
 
     `frame_number` is 1-based (1 for a single-frame instance). `laterality` is "L", "R" or None (unknown
-    or contradictory), `clock_hour` 1 to 12 or None.
+    or contradictory), `clock_hour` 1 to 12 or None, each with the source that states it (`site.Source`).
     """
 
     instance: Instance
@@ -167,6 +169,8 @@ class Frame:
     region: Region
     laterality: str | None = None
     clock_hour: int | None = None
+    laterality_source: Source | None = None
+    clock_source: Source | None = None
 
     @property
     def key(self) -> tuple[str, int, int, int]:

@@ -25,6 +25,15 @@ from models.runtime.engine import ModelError
 from operators.likeness import INTERCEPT, OTHER, SAME, WEIGHTS
 from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
+from validation.found_marks import (
+    JUDGED_FOLDS,
+    area_line,
+    find_painted,
+    find_real,
+    judged_records,
+    read_labels,
+    recall_lines,
+)
 from validation.generator.judge import sections_of
 from validation.generator.report import write_generator_report
 from validation.marks import (
@@ -225,6 +234,35 @@ def generator(
         report, _ = write_generator_report(sections, facts, out or folder)
         console.print(f"Report: {report}", soft_wrap=True)
         console.print(f"{RESEARCH_USE}.")
+
+
+@app.command()
+def callipers(
+    root: Annotated[Path, typer.Argument(help="Folder in which BUS-BRA was unpacked.")],
+    bundles: Bundles = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 2,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 1,
+) -> None:
+    """How many burnt-in callipers are found: painted ones, and real ones marked by eye."""
+    with _border():
+        from models.runtime.loaded import load_marks, marks_bundle
+
+        labels = read_labels()
+        records = [one for one in read_busbra(root) if one.fold in JUDGED_FOLDS]
+        judged = judged_records(records, labels)
+        model = load_marks(marks_bundle(bundles), threads)
+        real = list(track(find_real(judged, labels, model), "real callipers", len(judged)))
+        chosen = choose(records, seed)
+        painted = track(find_painted(chosen, model, seed), "painted callipers", len(chosen))
+        for source, found in (
+            ("real", [one for _, picture in real for one in picture]),
+            ("painted", [one for picture in painted for one in picture]),
+        ):
+            for line in recall_lines(source, found, resamples, seed):
+                typer.echo(line)
+        typer.echo(area_line([area for area, _ in real]))
+        typer.echo(f"{RESEARCH_USE}.")
 
 
 def _judge_and_show(

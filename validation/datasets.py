@@ -18,7 +18,7 @@ from models.data.breast import read_breast
 from models.data.busbra import CONFIRMATION_FOLD, read_busbra
 from models.data.prediction import Networks, Prediction, predict
 from models.data.record import Record
-from models.runtime.loaded import Models
+from models.runtime.loaded import MARKS, Models
 
 
 class DataSet(StrEnum):
@@ -42,8 +42,9 @@ def records_of(name: DataSet, root: Path) -> tuple[Record, ...]:
 
 
 def model_digest(models: Models) -> str:
-    """One SHA-256 over the digests of the loaded weights."""
-    return hashlib.sha256("".join(bundle.sha256 for bundle in models.bundles).encode()).hexdigest()
+    """One SHA-256 over the digests of the weights that judge lesions."""
+    judging = [bundle.sha256 for bundle in models.bundles if bundle.folder.name != MARKS]
+    return hashlib.sha256("".join(judging).encode()).hexdigest()
 
 
 def predict_images(records: Iterable[Record], models: Models) -> Iterator[Prediction]:

@@ -15,7 +15,10 @@ from models.runtime.diagnosis import DiagnosisModel, Judgement, OperatingPoints
 from models.runtime.engine import EngineIdentity
 from models.runtime.gate import load_gate
 from models.runtime.lesion import LesionModel
+from models.runtime.marks import MarkModel
 from models.runtime.onnx_runtime import OnnxRuntimeEngine
+
+MARKS = "breast_us_marks"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Models:
     lesion: LesionModel
     diagnosis: DiagnosisModel
     judgement: Judgement
+    marks: MarkModel
     bundles: tuple[Bundle, ...]
 
     @property
@@ -36,6 +40,8 @@ class Models:
 def load_models(folder: Path | None = None, threads: int = 2) -> Models:
     """Load the bundles of `folder`, or those that ship, into engines of `threads` threads.
 
+    A folder without a bundle for burnt-in marks is completed by the one that ships.
+
     Raises
     ------
     ModelError
@@ -43,6 +49,7 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
     """
     root = folder or SHIPPED
     lesion, diagnosis = (read_bundle(root / f"breast_us_{name}") for name in ("lesion", "diagnosis"))
+    marks = marks_bundle(folder)
     return Models(
         lesion=LesionModel(
             OnnxRuntimeEngine(lesion.weights, threads),
@@ -59,5 +66,21 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
             load_calibration(diagnosis.folder / "models" / "calibration.json"),
             OperatingPoints(**diagnosis.fact("operating_points")),
         ),
-        bundles=(lesion, diagnosis),
+        marks=load_marks(marks, threads),
+        bundles=(lesion, diagnosis, marks),
+    )
+
+
+def marks_bundle(folder: Path | None) -> Bundle:
+    """The bundle for burnt-in marks of `folder` where it has one, or that which ships."""
+    root = folder if folder is not None and (folder / MARKS).is_dir() else SHIPPED
+    return read_bundle(root / MARKS)
+
+
+def load_marks(bundle: Bundle, threads: int) -> MarkModel:
+    """The model of burnt-in marks from its bundle."""
+    return MarkModel(
+        OnnxRuntimeEngine(bundle.weights, threads),
+        float(bundle.fact("threshold")),
+        int(bundle.fact("minimum_pixels")),
     )

@@ -7,6 +7,7 @@ suppressed here, before anything is learnt or inferred. Refuses arrays that are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ MARK_WIDTH_PX = 7  # strokes of callipers and letters are thinner than this
 MARK_CONTRAST = 70  # grey levels by which a mark outshines its surroundings at least
 MARK_BRIGHTNESS = 130  # and its own grey level
 MARK_MAXIMUM_SIDE_PX = 40  # a connected mark (a letter, a cross) is smaller than this
-_FILL_SIGMA_PX = 3.0
+FILL_SIGMA_PX = 3.0
 
 
 def find_marks(grey: Grey) -> npt.NDArray[np.bool_]:
@@ -39,7 +40,7 @@ def find_marks(grey: Grey) -> npt.NDArray[np.bool_]:
     White top-hat with a flat square (Meyer 1979). Speckle is as thin but dimmer: the contrast asked for
     grows with the local spread of the top-hat, so bright speckle stays.
     """
-    _check(grey)
+    check_grey(grey)
     opened = ndimage.grey_opening(grey, size=(MARK_WIDTH_PX, MARK_WIDTH_PX), mode="nearest")
     tophat = grey.astype(np.float32) - opened
     usual = ndimage.uniform_filter(tophat, size=61, mode="nearest")
@@ -56,21 +57,27 @@ def find_marks(grey: Grey) -> npt.NDArray[np.bool_]:
 
 
 def suppress_marks(grey: Grey) -> Grey:
-    """Fill burnt-in marks from their surroundings (normalised convolution, Knutsson & Westin 1993).
+    """Fill burnt-in marks from their surroundings.
 
     Parameters and result: uint8 (rows, columns); pixels outside the marks are returned as they came.
     """
     return fill_marks(grey, find_marks(grey))
 
 
-def fill_marks(grey: Grey, marks: npt.NDArray[np.bool_]) -> Grey:
-    """Fill the pixels of `marks`, bool (rows, columns), from their surroundings."""
+def fill_marks(grey: Grey, marks: npt.NDArray[np.bool_], sigmas: Sequence[float] = (FILL_SIGMA_PX,)) -> Grey:
+    """Fill marked pixels from the others (normalised convolution, Knutsson & Westin 1993).
+
+    uint8 and bool (rows, columns) -> uint8. `sigmas` in pixels, widest first: a narrower neighbourhood has
+    the last word where it holds pixels that are not marked.
+    """
     if not marks.any():
         return grey
     known = (~marks).astype(np.float32)
-    weight = ndimage.gaussian_filter(known, _FILL_SIGMA_PX, mode="nearest")
-    blurred = ndimage.gaussian_filter(grey * known, _FILL_SIGMA_PX, mode="nearest")
-    filled = np.where(weight > 1e-3, blurred / np.maximum(weight, 1e-3), float(np.median(grey)))
+    filled = np.full(grey.shape, float(np.median(grey)))
+    for sigma in sigmas:
+        weight = ndimage.gaussian_filter(known, sigma, mode="nearest")
+        blurred = ndimage.gaussian_filter(grey * known, sigma, mode="nearest")
+        filled = np.where(weight > 1e-3, blurred / np.maximum(weight, 1e-3), filled)
     result = grey.copy()
     result[marks] = np.clip(np.rint(filled[marks]), 0, 255).astype(np.uint8)
     return result
@@ -111,7 +118,7 @@ class Letterbox:
 
 def letterbox(grey: Grey, side: int) -> tuple[npt.NDArray[np.float32], Letterbox]:
     """The network's square input for a region, and the mapping that leads back."""
-    _check(grey)
+    check_grey(grey)
     box = Letterbox(side, *grey.shape)
     return box.apply(grey), box
 
@@ -129,7 +136,7 @@ def lesion_crop(
     ValueError
         The mask is empty or of another shape than the picture.
     """
-    _check(grey)
+    check_grey(grey)
     if mask.shape != grey.shape or not mask.any():
         raise ValueError(
             "the lesion mask is empty or does not fit the picture: only found lesions are cropped"
@@ -147,6 +154,7 @@ def _cut(picture: Grey, box: tuple[float, float, float, float], side: int) -> np
     return np.asarray(cut.resize((side, side), Image.Resampling.BILINEAR), np.float32) / 255.0
 
 
-def _check(grey: Grey) -> None:
+def check_grey(grey: Grey) -> None:
+    """Raise ValueError unless `grey` is uint8 (rows, columns) with pixels."""
     if grey.ndim != 2 or grey.dtype != np.uint8 or not grey.size:
         raise ValueError(f"a grey picture is uint8 (rows, columns), not {grey.dtype} {grey.shape}")

@@ -51,6 +51,20 @@ def diagnosis(data: Data, out: Out, folds: Folds = "cv", seed: Seed = None, epoc
 
 
 @app.command()
+def marks(
+    data: Data,
+    bundles: Annotated[Path, typer.Option(help="Folder for the bundle breast_us_marks.")],
+    seed: Seed = None,
+) -> None:
+    """Train the network that finds burnt-in callipers and text (folds 1 and 2) and write its bundle."""
+    with _border():
+        module = import_module("models.training.fit_marks")
+        settings = module.MarkSettings() if seed is None else module.MarkSettings(seed=seed)
+        module.publish_marks(_development(data), settings, bundles / "breast_us_marks")
+        typer.echo(f"Bundle: {bundles / 'breast_us_marks'}")
+
+
+@app.command()
 def publish(
     data: Data,
     runs: Annotated[Path, typer.Option(help="Folder of finished runs: both kinds, cv and final.")],

@@ -54,9 +54,15 @@ class DiagnosisExport(torch.nn.Module):
 
 
 def export(
-    module: torch.nn.Module, example: torch.Tensor, inputs: Sequence[str], outputs: Sequence[str], path: Path
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    any_size: bool = False,
 ) -> str:
-    """Write `path` with a free batch dimension and return its SHA-256.
+    """Write `path` with a free batch dimension, and free sides where `any_size`, and return its SHA-256.
 
     Raises
     ------
@@ -71,12 +77,16 @@ def export(
         str(path),
         input_names=list(inputs),
         output_names=list(outputs),
-        dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+        dynamic_axes={
+            name: {0: "batch", **({2: "rows", 3: "columns"} if any_size else {})}
+            for name in (*inputs, *outputs)
+        },
         opset_version=OPSET,
         dynamo=False,
     )
     generator = torch.Generator().manual_seed(1)
-    probe = torch.rand((3, *example.shape[1:]), generator=generator)
+    rows, columns = example.shape[2:]
+    probe = torch.rand((3, example.shape[1], rows * (1 + any_size), columns), generator=generator)
     with torch.no_grad():
         eager = module(probe)
     answers = OnnxRuntimeEngine(path, threads=1).run({inputs[0]: probe.numpy()})

@@ -6,6 +6,8 @@ from lesion or class, so that a network trained with them can learn nothing from
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -28,6 +30,15 @@ _WORDS = (
     "1",
     "3",
 )
+
+
+class Style(StrEnum):
+    """How a calliper is drawn."""
+
+    UPRIGHT = "upright"
+    DIAGONAL = "diagonal"
+    STAR = "star"
+    DOTTED = "dotted"
 
 
 def paint_marks(
@@ -58,13 +69,26 @@ def paint_marks(
 
 def _calliper(draw: ImageDraw.ImageDraw, x: float, y: float, random: np.random.Generator) -> None:
     arm, shade, style = random.uniform(1.5, 5), int(random.integers(140, 256)), int(random.integers(0, 4))
-    if style in (0, 2):  # upright cross
+    draw_calliper(draw, (x, y), arm, shade, tuple(Style)[style], random)
+
+
+def draw_calliper(
+    draw: ImageDraw.ImageDraw,
+    centre: tuple[float, float],
+    arm: float,
+    shade: int,
+    style: Style,
+    random: np.random.Generator,
+) -> None:
+    """One calliper with its centre (x, y) in pixels; a dotted one is a line of 16 dots that starts there."""
+    x, y = centre
+    if style in (Style.UPRIGHT, Style.STAR):
         draw.line((x - arm, y, x + arm, y), fill=shade)
         draw.line((x, y - arm, x, y + arm), fill=shade)
-    if style in (1, 2):  # diagonal cross, or both as a star
+    if style in (Style.DIAGONAL, Style.STAR):
         draw.line((x - arm, y - arm, x + arm, y + arm), fill=shade)
         draw.line((x - arm, y + arm, x + arm, y - arm), fill=shade)
-    if style == 3:  # dotted line to a second end
+    if style is Style.DOTTED:
         end = (x + random.uniform(-60, 60), y + random.uniform(-60, 60))
         for share in np.linspace(0, 1, 16):
             draw.point((x + share * (end[0] - x), y + share * (end[1] - y)), fill=shade)

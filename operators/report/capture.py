@@ -1,8 +1,10 @@
 """Secondary captures: what the radiologist sees in any viewer. One summary, and one a lesion.
 
-Promises: the picture of a lesion is its source region at original scale with untouched pixels under the
-outline; text stands beside the anatomy, never on it; every capture says what it is and that it is not
-verified. Source: PS3.3 A.8.1; layout as radiologists expect it of AI results.
+Promises: the picture of a lesion is its source region at original scale, its pixels untouched under the
+outline except where marks were burnt in: callipers and text are covered, and a line says so, for they may
+name the patient (the original stays in the archive); text stands beside the anatomy, never on it; every
+capture says what it is and that it is not verified. Source: PS3.3 A.8.1; layout as radiologists expect it of
+AI results.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from operators.assess_lesions import CATEGORIES
-from operators.findings import Lesion, StudyResult
+from operators.findings import Lesion, LesionView, StudyResult
 from operators.report import wording
 from operators.report.canvas import LARGE, RGB, Canvas, shrunk
 from operators.report.composed import ComposedObject, ObjectKind, ReportContext
@@ -24,7 +26,7 @@ SERIES_NUMBER = 9002
 _PANEL_WIDTH, _MARGIN = 360, 16
 _TOP = 64  # viewers write patient, series and image over the corners
 _SUMMARY_SIZE = (1024, 768)
-_THUMBNAIL = (310, 240)
+_THUMBNAIL, _THUMBNAILS = (310, 240), 3
 _HIGHEST_PANEL = 1400
 
 
@@ -52,9 +54,9 @@ def compose_captures(result: StudyResult, context: ReportContext, key: str) -> l
 def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> RGB:
     """Picture of one lesion on its source region, as high as region and text need: uint8 (h, w, 3)."""
     view = lesion.key_view
-    region, grey = view.frame.region, view.grey
+    region = view.frame.region
     canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, _HIGHEST_PANEL))
-    canvas.paste_grey(grey, 0, 0)
+    canvas.paste_grey(view.shown.grey, 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
     canvas.outline(view.outline - corner)
     bottom = _panel(canvas, lesion, result, context, region.columns + _MARGIN)
@@ -78,6 +80,7 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
     for line in (
         wording.source_text(lesion),
         wording.prevalence_text(context),
+        *wording.covered_lines([lesion.key_view]),
         wording.number_text(context),
         wording.models_text(result.models),
     ):
@@ -99,14 +102,15 @@ def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
     y += 10
     if result.lesions:
         y = _thumbnails(canvas, result, x, y) + 12
-    lines = [f"Note: {warning}" for warning in result.warnings]
+    lines = wording.covered_lines([view for _, view in _pictured(result)])
+    lines += [f"Note: {warning}" for warning in result.warnings]
     lines += [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
     for place, line in enumerate(lines):
-        if y > _SUMMARY_SIZE[1] - 162:
+        if y > _SUMMARY_SIZE[1] - 184:
             y = canvas.text(f"and {len(lines) - place} more remarks in the report", x, y, width)
             break
         y = canvas.text(line, x, y, width, quiet=True)
-    y = _SUMMARY_SIZE[1] - 96
+    y = _SUMMARY_SIZE[1] - 118
     y = canvas.text(wording.number_text(context), x, y, width, quiet=True)
     canvas.text(wording.models_text(result.models), x, y, width, quiet=True)
     return canvas.pixels
@@ -117,6 +121,19 @@ def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:
 
     The lesion's label stands above its picture, as no text stands on anatomy.
     """
+    top = y
+    for lesion, view in _pictured(result):
+        top = canvas.text(f"L{lesion.number}", x, y, _THUMBNAIL[0])
+        small, scale = shrunk(view.shown.grey, *_THUMBNAIL)
+        canvas.paste_grey(small, x, top)
+        corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
+        canvas.outline((view.outline - corner) * scale + np.array([x, top], np.float32))
+        x += _THUMBNAIL[0] + 16
+    return top + _THUMBNAIL[1]
+
+
+def _pictured(result: StudyResult) -> list[tuple[Lesion, LesionView]]:
+    """The views that the summary shows."""
     pictured = [(lesion, lesion.key_view) for lesion in result.lesions]
     pictured += [
         (lesion, view)
@@ -124,15 +141,7 @@ def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:
         for view in lesion.image_views
         if view is not lesion.key_view
     ]
-    top = y
-    for lesion, view in pictured[:3]:
-        top = canvas.text(f"L{lesion.number}", x, y, _THUMBNAIL[0])
-        small, scale = shrunk(view.grey, *_THUMBNAIL)
-        canvas.paste_grey(small, x, top)
-        corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
-        canvas.outline((view.outline - corner) * scale + np.array([x, top], np.float32))
-        x += _THUMBNAIL[0] + 16
-    return top + _THUMBNAIL[1]
+    return pictured[:_THUMBNAILS]
 
 
 def _object(
@@ -170,7 +179,8 @@ def _object(
     dataset.PatientOrientation = None  # a picture with a text panel has none
     dataset.BodyPartExamined = "BREAST"
     dataset.Laterality = (lesion.laterality if lesion else None) or ""
-    dataset.BurnedInAnnotation = "NO" if _cropped(sources, result) else "YES"
+    shown = [lesion.key_view] if lesion else [view for _, view in _pictured(result)]
+    dataset.BurnedInAnnotation = "NO" if all(map(_surely_no_text, shown)) else "YES"
     dataset.DerivationDescription = "Drawn by busmap: outlines and text of an AI result that is not verified"
     if sources:
         dataset.SourceImageSequence = [
@@ -182,7 +192,10 @@ def _object(
     return ComposedObject(kind, dataset)
 
 
-def _cropped(sources: list[Instance], result: StudyResult) -> bool:
-    """Whether all pixels shown lie in regions the scanner itself gave, so that no text strip is in them."""
-    shown = {one.sop_instance_uid for one in sources}
-    return all(frame.region.stated for frame in result.frames if frame.instance.sop_instance_uid in shown)
+def _surely_no_text(view: LesionView) -> bool:
+    """Whether the scanner itself gave the region shown and no words were found in it.
+
+    Its text strips then lie outside. Covered words count as burnt in (PS3.3 C.7.6.1), for where some were
+    found others may have been missed.
+    """
+    return view.frame.region.stated and not view.shown.marks.text

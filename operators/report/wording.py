@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
-from operators.findings import Assessment, Lesion, Measurement, ModelIdentity, StudyResult
+from operators.findings import Assessment, Lesion, LesionView, Measurement, ModelIdentity, StudyResult
 from operators.report.composed import ReportContext
 from operators.report.uids import VERSION
 from operators.study import Reason, SetAside
@@ -60,9 +60,21 @@ def headline(result: StudyResult) -> str:
 
 
 def site_text(lesion: Lesion) -> str:
-    """Side and clock position, as far as the source states them."""
+    """Side and clock position, as far as they are stated, each with its source."""
+    side_source, hour_source = lesion.site_sources
     side = SIDES[lesion.laterality]
-    return side if lesion.clock_hour is None else f"{side}, {lesion.clock_hour} o'clock"
+    if lesion.laterality is None:
+        side_source = None
+    if lesion.clock_hour is None:
+        return side + _by(side_source)
+    hour = f"{lesion.clock_hour} o'clock"
+    if side_source == hour_source:
+        return f"{side}, {hour}" + _by(side_source)
+    return f"{side}{_by(side_source)}, {hour}{_by(hour_source)}"
+
+
+def _by(source: str | None) -> str:
+    return f" (by {source})" if source else ""
 
 
 def percent(probability: float) -> str:
@@ -191,6 +203,12 @@ def number_text(context: ReportContext) -> str:
     then = context.predecessor.composed_at.astimezone(at.tzinfo)
     of = f"{then:%H:%M}" if then.date() == at.date() else f"{then:%Y-%m-%d %H:%M}"
     return f"{text}, replaces result {context.predecessor.result_number} of {of}"
+
+
+def covered_lines(views: Sequence[LesionView]) -> list[str]:
+    """That burnt-in marks were taken out of what is shown, where there were any."""
+    removed = any(view.shown.marks.mask.any() for view in views)
+    return ["Callipers and text removed from this picture; the original keeps them"] if removed else []
 
 
 def source_text(lesion: Lesion) -> str:

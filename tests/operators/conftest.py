@@ -49,7 +49,7 @@ def analysed(models: Models, sample_files: dict[str, tuple[Path, ...]]) -> Calla
         if (what, digest) not in kept:
             study = load_study(sample_files[what] if isinstance(what, str) else what)[0]
             selection = select_frames(study, maximum_frames_per_instance=8, maximum_frames_per_study=50)
-            found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+            found = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
             kept[what, digest] = assess_lesions(
                 found, models, malignant_prevalence=0.33, settings_digest=digest
             )

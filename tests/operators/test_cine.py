@@ -95,7 +95,7 @@ def test_a_sweep_is_one_lesion_with_a_few_key_frames(models, tmp_path):
     (study,) = load_study([path])
     tracemalloc.start()
     selection = select_frames(study, maximum_frames_per_instance=40, maximum_frames_per_study=600)
-    found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    found = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     (track,) = found.tracks
@@ -117,7 +117,7 @@ def test_what_shows_on_two_frames_of_a_long_cine_is_said_and_not_reported(models
     frames[10] = frames[11] = draw([LESION])
     (study,) = load_study([cine(tmp_path / "cine", frames)])
     selection = select_frames(study, maximum_frames_per_instance=24, maximum_frames_per_study=24)
-    found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    found = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     assert found.tracks == ()
     assert [warning for warning in found.warnings if "fewer than 3 frames" in warning]
 
@@ -131,7 +131,7 @@ def test_a_damaged_frame_beside_a_key_frame_sets_the_cine_aside(models, tmp_path
     (study,) = load_study([save(with_regions(ds, region(0, 0, 639, 479)), tmp_path / "cine")])
     selection = select_frames(study, maximum_frames_per_instance=4, maximum_frames_per_study=4)
     assert [frame.frame_number for frame in selection.frames] == [2, 5, 8, 11]
-    found = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    found = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     assert (found.tracks, found.frames) == ((), ())
     assert found.set_aside[-1].reason is Reason.PIXELS_UNDECODABLE
 

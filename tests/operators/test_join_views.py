@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from models.runtime.marks import Covered, Marks
 from operators.compose_report import compose_report
 from operators.findings import LesionView, Track
 from operators.join_views import join_views
 from operators.likeness import OTHER, SAME, appearance, differences, likeness
 from operators.read_header import read_header
+from operators.site import Source
 from operators.study import Frame, Instance, Region
 from tests.operators.made_files import image, region, save, with_regions
 from tests.phantoms import Ellipse, draw, still, tissue
@@ -43,8 +46,9 @@ def view(
     outline = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     outline[:, 0] += column
     grey = np.where(mask, 20, 80).astype(np.uint8)
+    shown = Covered(grey, Marks(mask & False, mask & False))
     where = Region(column, 0, column + SIZE - 1, SIZE - 1, *(mm or (None, None)))
-    return LesionView(Frame(instance, 1, where, side, hour), outline, grey, mask, grey, 0.9)
+    return LesionView(Frame(instance, 1, where, side, hour), outline, shown, mask, grey, 0.9)
 
 
 def tracks_of(views: Sequence[LesionView]) -> list[Track]:
@@ -244,3 +248,19 @@ def test_a_pair_that_cannot_be_told_is_named_in_the_report(analysed, context):
     said = "It could not be told whether L1 and L2 are the same lesion; they are left apart."
     assert said in result.warnings
     assert said in compose_report(result, context).page
+
+
+def test_a_side_read_off_one_screen_keeps_no_lesion_from_its_other_image():
+    one, other = view("1.1", (20, 20, 50, 50)), view("1.2", (20, 20, 50, 50))
+
+    def said(which: LesionView, side: str, source: Source) -> LesionView:
+        return replace(which, frame=replace(which.frame, laterality=side, laterality_source=source))
+
+    def lesions(first: LesionView, second: LesionView) -> int:
+        return len(join_views(tracks_of([first, second])).lesions)
+
+    screen = said(one, "L", Source.SCREEN)
+    assert lesions(screen, other) == 1
+    assert lesions(screen, said(other, "L", Source.HEADER)) == 1
+    assert lesions(screen, said(other, "R", Source.SCREEN)) == 2
+    assert lesions(said(one, "L", Source.HEADER), other) == 2

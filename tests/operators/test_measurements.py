@@ -96,7 +96,7 @@ def ungated(models: Models) -> Models:
 def found(paths: list[Path], models: Models) -> list[Measurement | None]:
     (study,) = load_study(paths)
     selection = select_frames(study, maximum_frames_per_instance=12, maximum_frames_per_study=12)
-    detections = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    detections = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     return [track.views[0].measurement for track in detections.tracks]
 
 

@@ -170,7 +170,7 @@ def test_a_volume_is_named_by_its_class(tmp_path):
 def test_the_gate_says_what_a_picture_looks_like(tmp_path, models):
     head = next(grey for grey in drawn("tomography") if models.lesion.find(grey).kind == "tomography")
     selection = selected(save(image(head), tmp_path / "head"))
-    result = find_lesions(selection, models.lesion, maximum_lesions_per_frame=3)
+    result = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     assert result.frames == ()
     (aside,) = result.set_aside
     assert aside.reason is Reason.TOMOGRAPHY
