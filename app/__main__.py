@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from app.bootstrap import prepare_process
+from app.stopping import block_stop_signals
 
 
 def main() -> int:
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, help="folder for the results: new or empty")
     parser.add_argument("-c", "--config", type=Path, help="settings file (YAML)")
     flags = parser.parse_args()
+    block_stop_signals()
     prepare_process()
     # After the preload: the SDK needs it at import.
     from app.oneshot import main as run_once

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from app.bootstrap import prepare_process
 from app.errors import BusmapError
+from app.stopping import block_stop_signals
 
 _VERBS = "busmap.verbs"
 _SHORT = {
@@ -103,6 +104,7 @@ def run(
     config: Config = None,
 ) -> NoReturn:
     """Analyse a folder once: the same as `python -m app`."""
+    block_stop_signals()
     prepare_process()
     from app.oneshot import main as run_once
 

@@ -7,21 +7,20 @@ true exit status. "Nothing usable" is a result (status 0), not a failure.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from app.errors import BusmapError, OutputError, SettingsError
 from app.settings import load_settings
+from app.stopping import Stoppable
 from models.runtime.engine import ModelError
 from operators.study import InputError, NoStudyError
 
@@ -34,23 +33,18 @@ _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 def main(given_input: Path | None, given_output: Path | None, config: Path | None = None) -> int:
     """Run once and return the exit status; every failure is said on stderr in one line."""
-    stopped: list[int] = []
     try:
-        with _tidy_on_sigterm(stopped):
+        with Stoppable() as stoppable:
             _run(
                 _folder(given_input, INPUT_VARIABLES, "input", "-i"),
                 _folder(given_output, OUTPUT_VARIABLES, "output", "-o"),
                 config,
+                stoppable,
             )
     except (BusmapError, InputError, ModelError) as error:
         print(f"busmap: {error.code}: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("busmap: stopped; nothing was written", file=sys.stderr)
-        return 128 + signal.SIGINT
     except Exception as error:  # the user gets a line, not a traceback
-        if stopped:  # the graph wraps what is raised inside it
-            return 128 + stopped[0]
         where = traceback.extract_tb(error.__traceback__)[-1]
         print(
             f"busmap: internal-error: {type(error).__name__} at {Path(where.filename).name}:{where.lineno}. "
@@ -70,7 +64,7 @@ def _folder(given: Path | None, variables: Sequence[str], name: str, flag: str) 
     raise SettingsError(f"no {name} folder: give {flag} FOLDER or set {variables[0]}")
 
 
-def _run(source: Path, target: Path, config: Path | None) -> None:
+def _run(source: Path, target: Path, config: Path | None, stoppable: Stoppable) -> None:
     settings = load_settings(config)
     if not source.is_dir():
         raise NoStudyError(f"the input folder {source} does not exist or is no folder: give one with -i")
@@ -88,6 +82,7 @@ def _run(source: Path, target: Path, config: Path | None) -> None:
     engines = load(settings)
     context = ReportContext(composed_at=datetime.now().astimezone())
     with tempfile.TemporaryDirectory(prefix="busmap-") as scratch:
+        stoppable.scratch = Path(scratch)
         results = []
         for number, study in enumerate(studies, start=1):
             _say(f"analysing study {number} of {len(studies)}: {len(study.instances)} images")
@@ -97,7 +92,8 @@ def _run(source: Path, target: Path, config: Path | None) -> None:
         merged = Path(scratch) / "output"
         _merge(results, merged)
         try:
-            publish(merged, target)
+            with stoppable.publishing():
+                publish(merged, target)
         except OSError as error:
             raise OutputError(_unwritable(target, error)) from None
     _say(f"done: {target}")
@@ -178,18 +174,3 @@ def publish(source: Path, target: Path) -> None:
             path.unlink(missing_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-@contextlib.contextmanager
-def _tidy_on_sigterm(stopped: list[int]) -> Iterator[None]:
-    """SIGTERM ends the run through the clean-up of every folder, with the status a shell would give."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        stopped.append(number)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
