@@ -1,6 +1,7 @@
 """Curves as SVG, drawn without a plotting library so that a report is one file.
 
-Promises: axes from 0 to 1 with equal scales, a title for screen readers, no script and nothing fetched.
+Promises: axes from 0 to 1 with equal scales (a `share_plot` reaches to its largest value), a title for
+screen readers, no script and nothing fetched.
 """
 
 from __future__ import annotations
@@ -59,6 +60,20 @@ def pair_plot(title: str, bins: Sequence[PairBin]) -> Markup:
     return _frame(title, "probability stated, with its pair", "share malignant", parts)
 
 
+def share_plot(title: str, across: str, curves: Sequence[tuple[str, Sequence[float]]]) -> Markup:
+    """Share of values at or below each value, a step curve a set; at most four are told apart by colour."""
+    end = max(max(values) for _, values in curves) or 1.0
+    parts = []
+    for index, (label, values) in enumerate(curves):
+        colour, ranked = _COLOURS[index % len(_COLOURS)], sorted(values)
+        count = len(ranked)
+        steps = [(value / end, share / count) for i, value in enumerate(ranked) for share in (i, i + 1)]
+        parts.append(_line([(0, 0), *steps, (1, 1)], colour))
+        place = f'x="{_x(0.03):.1f}" y="{_y(0.95 - 0.07 * index):.1f}"'
+        parts.append(f'<text {place} fill="{colour}">{escape(label)}</text>')
+    return _frame(title, across, "share at or below", parts, end)
+
+
 def _x(value: float) -> float:
     return _LEFT + value * _SIDE
 
@@ -73,10 +88,12 @@ def _line(points: Iterable[tuple[float, float]], colour: str, *, dashed: bool = 
     return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>'
 
 
-def _frame(title: str, across: str, up: str, parts: Iterable[str]) -> Markup:
+def _frame(title: str, across: str, up: str, parts: Iterable[str], end: float = 1.0) -> Markup:
     ticks = []
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
-        ticks.append(f'<text x="{_x(tick):.1f}" y="{_y(0) + 16:.1f}" text-anchor="middle">{tick:g}</text>')
+        ticks.append(
+            f'<text x="{_x(tick):.1f}" y="{_y(0) + 16:.1f}" text-anchor="middle">{tick * end:.3g}</text>'
+        )
         ticks.append(f'<text x="{_LEFT - 6}" y="{_y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     middle = _y(0.5)
     return Markup(  # noqa: S704 - every text that comes from outside is escaped above

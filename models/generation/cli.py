@@ -16,13 +16,14 @@ import typer
 from models.data.busbra import read_busbra
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
-from models.generation.study.cli import study
+from models.generation.study.cli import index, privacy, study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-app.command()(study)
+for verb in (study, index, privacy):
+    app.command()(verb)
 
 _border = partial(border, "generator")
 
@@ -86,6 +87,12 @@ def sample(
     text: Annotated[float, typer.Option(min=0, max=1, help="Share with painted text.")] = 0.25,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 12,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance in the usual scale; 1 is none.")] = 1.5,
+    keep_away: Annotated[
+        Path | None,
+        typer.Option(
+            help="Index of training pictures (busmap generator index): draws too near are thrown away."
+        ),
+    ] = None,
 ) -> None:
     """Draw labelled images, masks and their table into OUT."""
     part, whole = shard_numbers(shard)
@@ -99,9 +106,14 @@ def sample(
         asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
         solver = import_module("models.generation.flow").Solver(steps, guidance)
         own = repository.shard_of(count, part, whole)
-        rate = repository.fill(generator, out, asked, solver, seed, own)
+        near = import_module("models.generation.nearest").load_index(keep_away) if keep_away else None
+        rate = repository.fill(generator, out, asked, solver, seed, own, near)
         speed = f", {rate:.2f} images/s" if rate else ", all there before"
         typer.echo(f"Drawn: {out}, images {own.first} to {own.stop - 1}{speed}")
+        if near:
+            typer.echo(
+                f"Thrown away for being too near to a training picture: {repository.rejected_count(out)}"
+            )
 
 
 def shard_numbers(shard: str) -> tuple[int, int]:

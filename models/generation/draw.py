@@ -43,7 +43,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a repository. `adapter` and `model`: SHA-256, the adapter's empty where there is none."""
+    """One image of a repository.
+
+    `adapter` and `model`: SHA-256, the adapter's empty where there is none. `rejected`: how many draws
+    before this one came too near to a training picture and were thrown away.
+    """
 
     index: int
     seed: int
@@ -59,6 +63,7 @@ class Row:
     guidance: float
     adapter: str
     model: str
+    rejected: int
 
 
 def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,14 +73,17 @@ def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
     return usual or tuple(patients)
 
 
-def image_seed(base: int, index: int) -> int:
-    """The seed of image `index` of a repository, below 2**63."""
-    return int(np.random.SeedSequence([base, index]).generate_state(1, np.uint64)[0]) % _SEEDS
+def image_seed(base: int, index: int, rejected: int = 0) -> int:
+    """The seed of image `index` of a repository after `rejected` draws, below 2**63."""
+    source = [base, index, rejected] if rejected else [base, index]
+    return int(np.random.SeedSequence(source).generate_state(1, np.uint64)[0]) % _SEEDS
 
 
-def draw_row(generator: Generator, asked: Asked, solver: Solver, base: int, index: int) -> Row:
-    """Draw what image `index` shows."""
-    seed = image_seed(base, index)
+def draw_row(
+    generator: Generator, asked: Asked, solver: Solver, base: int, index: int, rejected: int = 0
+) -> Row:
+    """Draw what image `index` shows, after `rejected` draws were thrown away."""
+    seed = image_seed(base, index, rejected)
     chance = np.random.default_rng([_CONDITIONS, seed]).random(5)
     if chance[0] < asked.no_lesion_share:
         lesion_class, lesions = NO_LESION, 0
@@ -100,6 +108,7 @@ def draw_row(generator: Generator, asked: Asked, solver: Solver, base: int, inde
         guidance=solver.guidance,
         adapter="",
         model=generator.digest,
+        rejected=rejected,
     )
 
 

@@ -3,9 +3,12 @@
 Promises: images stream to disk, whole or not at all; a killed run goes on where it stopped; a shard is a
 range of indices that any machine can draw, and the shards together are the whole, byte for byte; every
 row names all that its image follows from. A folder drawn from another model, seed or request is refused.
+Where an index of training pictures is given, a picture too near to one of them is thrown away, counted in
+its row and drawn anew.
 
 Layout: images/NNN/NNNNNN.png and masks/NNN/NNNNNN.png (8-bit grey; masks 0 and 255), table/*.parquet (one
-table in parts of up to 1,000 rows), repository.json (request, solver, seed, model).
+table in parts of up to 1,000 rows), repository.json (request, solver, seed, model), rejected/NNN/NNNNNN (how
+often an image was thrown away, for those that were).
 """
 
 from __future__ import annotations
@@ -27,10 +30,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.data.record import DataError
 from models.generation.draw import BATCH, Asked, Row, draw_images, draw_row
 from models.generation.flow import Solver
+from models.generation.nearest import NearIndex
 from models.generation.product import Generator
+from models.runtime.preprocess import suppress_marks
 from models.training.run import begin_run
 
 PART_ROWS = 1000
+MOST_REJECTED = 20  # draws of one image
 TABLE = "table"
 Grey = npt.NDArray[np.uint8]
 
@@ -50,6 +56,7 @@ SCHEMA = pa.schema(
         ("guidance", pa.float64()),
         ("adapter", pa.string()),
         ("model", pa.string()),
+        ("rejected", pa.int16()),
         ("image", pa.string()),
         ("mask", pa.string()),
         ("image_sha256", pa.string()),
@@ -72,20 +79,38 @@ def shard_of(count: int, part: int, whole: int) -> Shard:
 
 
 def fill(
-    generator: Generator, out: Path, asked: Asked, solver: Solver, seed: int, shard: Shard
+    generator: Generator,
+    out: Path,
+    asked: Asked,
+    solver: Solver,
+    seed: int,
+    shard: Shard,
+    near: NearIndex | None = None,
 ) -> float | None:
-    """Draw a shard into `out`; returns images per second, None if all were there.
+    """Draw a shard into `out`, away from the pictures of `near`; images per second, None if all were there.
 
     Raises
     ------
     RunDiffersError
-        `out` holds a repository of another model, seed or request.
+        `out` holds a repository of another model, seed, request or index.
+    DataError
+        An image came too near to a training picture however often it was drawn.
     """
     begin_run(
         out,
-        {"asked": asdict(asked), "solver": asdict(solver), "seed": seed, "model": generator.digest},
+        {
+            "asked": asdict(asked),
+            "solver": asdict(solver),
+            "seed": seed,
+            "model": generator.digest,
+            "kept_away_from": near.digest if near else "",
+        },
         "repository.json",
     )
+
+    def again(index: int, rejected: int) -> Row:
+        return draw_row(generator, asked, solver, seed, index, rejected)
+
     begun, drawn = time.monotonic(), 0
     with _progress() as progress:
         task = progress.add_task("drawing", total=shard.stop - shard.first, rate="")
@@ -94,19 +119,71 @@ def fill(
             if part.exists():
                 progress.update(task, advance=stop - first)
                 continue
-            rows = [draw_row(generator, asked, solver, seed, index) for index in range(first, stop)]
-            missing = [row for row in rows if not _is_there(out, row.index)]
+            rows = {index: again(index, _rejected(out, index)) for index in range(first, stop)}
+            missing = [row for row in rows.values() if not _is_there(out, row.index)]
             progress.update(task, advance=len(rows) - len(missing))
             for chunk in _chunks(missing):
-                for row, picture, mask in zip(chunk, *draw_images(generator, chunk, solver), strict=True):
-                    image_path, mask_path = picture_paths(out, row.index)
-                    _write_png(mask * np.uint8(255), mask_path)
-                    _write_png(picture, image_path)
+                for row, picture, mask in _kept(generator, chunk, solver, near, again):
+                    _write_image(out, row, picture, mask)
+                    rows[row.index] = row
                 drawn += len(chunk)
                 rate = drawn / (time.monotonic() - begun)
                 progress.update(task, advance=len(chunk), rate=f"{rate:.2f} images/s")
-            _write_part(out, rows, part)
+            _write_part(out, list(rows.values()), part)
     return drawn / (time.monotonic() - begun) if drawn else None
+
+
+def _kept(
+    generator: Generator,
+    rows: Sequence[Row],
+    solver: Solver,
+    near: NearIndex | None,
+    again: Callable[[int, int], Row],
+) -> Iterator[tuple[Row, Grey, Grey]]:
+    """Image and mask of each row, or of the first of its later draws that is not too near."""
+    waiting = list(rows)
+    while waiting:
+        rejected = []
+        for row, picture, mask in zip(waiting, *draw_images(generator, waiting, solver), strict=True):
+            if near is None or not near.too_near(unmarked(picture, row), lesion=row.lesions > 0):
+                yield row, picture, mask
+            elif row.rejected < MOST_REJECTED:
+                rejected.append(again(row.index, row.rejected + 1))
+            else:
+                raise DataError(
+                    f"image {row.index} came too near to a training picture {row.rejected + 1} times: "
+                    "the generator knows its pictures by heart, use one trained for fewer epochs"
+                )
+        waiting = rejected
+
+
+def unmarked(picture: Grey, row: Row) -> Grey:
+    """A picture without the marks that were painted on it."""
+    return suppress_marks(picture) if row.callipers or row.text else picture
+
+
+def rejected_count(out: Path) -> int:
+    """How many draws of a repository were thrown away."""
+    return sum(row.rejected for row in read_rows(out))
+
+
+def _rejected_path(out: Path, index: int) -> Path:
+    return out / "rejected" / f"{index // PART_ROWS:03d}" / f"{index:06d}"
+
+
+def _rejected(out: Path, index: int) -> int:
+    """How often an image that is there was thrown away before; 0 of one that is not."""
+    path = _rejected_path(out, index)
+    return int(path.read_text()) if path.exists() and _is_there(out, index) else 0
+
+
+def _write_image(out: Path, row: Row, picture: Grey, mask: Grey) -> None:
+    """The picture last: where it is, the rest is there too."""
+    image_path, mask_path = picture_paths(out, row.index)
+    if row.rejected:
+        _whole(_rejected_path(out, row.index), lambda path: path.write_text(str(row.rejected)))
+    _write_png(mask * np.uint8(255), mask_path)
+    _write_png(picture, image_path)
 
 
 def parts(shard: Shard) -> Iterator[tuple[int, int]]:

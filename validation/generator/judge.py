@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from validation.generator.files import read_facts, read_scores
+from validation.generator.privacy import judge_privacy
 from validation.generator.report import Section
 from validation.generator.shown import usefulness_section
 from validation.generator.usefulness import judge_study
@@ -22,11 +23,12 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
     PredictionError
         There is nothing to judge, or a file cannot be judged.
     """
-    parts = ((folder / "diagnosis.parquet", _usefulness),)
+    parts = ((folder / "diagnosis.parquet", _usefulness), (folder / "neighbours.parquet", _privacy))
     sections = [judge(folder, resamples, seed) for path, judge in parts if path.exists()]
     if not sections:
         raise PredictionError(
-            f"{folder} holds no study of a generator: give the --out of busmap generator study"
+            f"{folder} holds no study of a generator: give the --out of "
+            "busmap generator study, privacy or fidelity"
         )
     return sections
 
@@ -46,3 +48,7 @@ def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
             seed=seed,
         )
     )
+
+
+def _privacy(folder: Path, resamples: int, seed: int) -> Section:
+    return judge_privacy(folder, seed)

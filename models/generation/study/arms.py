@@ -20,7 +20,7 @@ from skimage.measure import label
 from models.data.record import DataError, Record
 from models.diagnosis.train import TrainingSet, patient_weights, wide_crop
 from models.generation.draw import Row
-from models.generation.repository import picture_paths, read_rows
+from models.generation.repository import picture_paths, read_rows, unmarked
 from models.runtime.preprocess import suppress_marks
 from models.segmentation.train import Squares, squares_of
 
@@ -70,7 +70,7 @@ def generated(repository: Path, rows: Sequence[Row]) -> Iterator[tuple[Grey, Mas
         image, mask = picture_paths(repository, row.index)
         with Image.open(image) as picture, Image.open(mask) as outline:
             grey, lesion = np.asarray(picture, np.uint8), np.asarray(outline) > 127
-        yield (suppress_marks(grey) if row.callipers or row.text else grey), lesion
+        yield unmarked(grey, row), lesion
 
 
 def real(records: Sequence[Record]) -> Iterator[tuple[Grey, Mask]]:

@@ -1,4 +1,4 @@
-"""`busmap generator study`: what the generator's pictures are worth, arm by arm."""
+"""`busmap generator study`, `index`, `privacy`: what the generator's pictures are worth and give away."""
 
 from __future__ import annotations
 
@@ -52,6 +52,59 @@ def study(
             if done
             else f"Scores so far: {out}; the same command without --arms goes on"
         )
+
+
+def index(
+    data: Data,
+    model: Model,
+    out: Annotated[
+        Path, typer.Option(help="File of the index; holds real pictures in small, not to be passed on.")
+    ],
+) -> None:
+    """Index the pictures that a generator learned from, so that sampling can keep away from them."""
+    with _border():
+        privacy_module = import_module("models.generation.study.privacy")
+        facts = generator_facts(model)
+        learned = _learned(read_busbra(data), facts, out.parent)
+        thresholds = privacy_module.write_index(learned, out)
+        shown = ", ".join(f"{kind} {value:.4f}" for kind, value in thresholds.items())
+        typer.echo(f"Index: {out}; too near below {shown} (0 the same, 2 the opposite)")
+
+
+def privacy(
+    data: Data,
+    model: Model,
+    repository: Repository,
+    out: Annotated[Path, typer.Option(help="Folder of the measures.")],
+    count: Annotated[
+        int, typer.Option(min=2, help="Generated pictures of lesions that are compared.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of times and noise of the flow's loss.")] = 1,
+) -> None:
+    """Measure neighbours, twins, retrieval and membership against the patients it has not seen."""
+    with _border():
+        privacy_module = import_module("models.generation.study.privacy")
+        run = import_module("models.generation.study.run")
+        product = import_module("models.generation.product")
+        device = import_module("models.training.device").best_device()
+        facts = generator_facts(model, repository)
+        records = read_busbra(data)
+        _, others = run.halves(records, facts, DEVELOPMENT_FOLDS)
+        learned = _learned(records, facts, out / "frames")
+        other = privacy_module.half_of(others, {**facts, "validation_patients": ()}, out / "frames")
+        generator = product.load_generator(model, device)
+        privacy_module.measure_privacy(generator, learned, other, repository, out, count, seed)
+        typer.echo(f"Measures: {out}; judge them: busmap validate generator {out}")
+
+
+def _learned(records: Any, facts: dict[str, Any], cache: Path) -> Any:
+    chosen = import_module("models.generation.train").chosen_records
+    own = chosen(records, facts["folds"], facts.get("excluded_device"))
+    if import_module("models.data.record").data_hash(own) != facts["data_hash"]:
+        raise import_module("models.data.record").DataError(
+            "the generator learned from other images than these: give the --data it was trained on"
+        )
+    return import_module("models.generation.study.privacy").half_of(own, facts, cache)
 
 
 def generator_facts(model: Path, repository: Path | None = None) -> dict[str, Any]:
