@@ -137,6 +137,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, settings: AutoencoderSettings) -> None:
         super().__init__()
+        self.settings = settings
         self.encoder, self.decoder = Encoder(settings), Decoder(settings)
         self.register_buffer("latent_scale", torch.ones(1, settings.latent_channels, 1, 1))
         self.register_buffer("latent_mean", torch.zeros(1, settings.latent_channels, 1, 1))

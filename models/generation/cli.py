@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from models.data.busbra import read_busbra
+from models.generation.adapt_cli import adapt
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
 from models.generation.study.cli import index, privacy, study
@@ -22,7 +23,7 @@ from models.training.border import border
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (study, index, privacy):
+for verb in (adapt, study, index, privacy):
     app.command()(verb)
 
 _border = partial(border, "generator")
@@ -93,6 +94,9 @@ def sample(
             help="Index of training pictures (busmap generator index): draws too near are thrown away."
         ),
     ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="File of an adapter that was made for the model.")
+    ] = None,
 ) -> None:
     """Draw labelled images, masks and their table into OUT."""
     part, whole = shard_numbers(shard)
@@ -102,6 +106,8 @@ def sample(
         product = import_module("models.generation.product")
         device = import_module("models.training.device").best_device()
         generator = product.load_generator(model, device)
+        if adapter is not None:
+            generator = import_module("models.generation.adapter").with_adapter(generator, adapter)
         names = devices.split(",") if devices else drawing.usual_devices(generator.facts)
         asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
         solver = import_module("models.generation.flow").Solver(steps, guidance)

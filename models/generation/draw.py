@@ -106,7 +106,7 @@ def draw_row(
         text=bool(text < asked.text_share),
         steps=solver.steps,
         guidance=solver.guidance,
-        adapter="",
+        adapter=generator.adapter,
         model=generator.digest,
         rejected=rejected,
     )

@@ -77,6 +77,7 @@ class FlowNet(nn.Module):
 
     def __init__(self, settings: FlowSettings) -> None:
         super().__init__()
+        self.settings = settings
         width = 4 * settings.widths[0]
         self.fields = nn.ModuleList(nn.Embedding(len(words), width) for words in VOCABULARIES.values())
         self.zoom = nn.Linear(2, width)

@@ -8,7 +8,7 @@ asked for pictures without such places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.data.record import Record, data_hash
-from models.generation.conditions import condition_of, tissue_condition
+from models.generation.conditions import Condition, condition_of, tissue_condition
 from models.generation.text import find_text
 from models.runtime.preprocess import fill_marks, find_marks
 from models.training.run import cached
@@ -50,30 +50,46 @@ class FrameSet:
     source: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A whole picture, uint8 (rows, columns), its lesion, bool (rows, columns), and what both show."""
+
+    grey: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    lesion: Condition
+    device: str
+
+
 def prepare(records: Sequence[Record], cache: Path, seed: int) -> FrameSet:
     """All frames of `records`; kept under `cache` for the next run on the same data."""
 
     def make() -> dict[str, npt.NDArray[Any]]:
-        parts = [_frames_of(record, np.random.default_rng([seed, i])) for i, record in enumerate(records)]
-        source = [np.full(len(part["grey"]), i) for i, part in enumerate(parts)]
-        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        return {**joined, "source": np.concatenate(source)}
+        pictures = (Picture(r.grey(), r.mask(), condition_of(r), r.device) for r in records)
+        return vars(frames_of(pictures, seed))
 
     path = cache / f"frames-{SIDE}-{seed}-{data_hash(records)[:12]}.npz"
     return FrameSet(**cached(path, make))
 
 
-def _frames_of(record: Record, random: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
-    grey, mask = record.grey(), record.mask()
+def frames_of(pictures: Iterable[Picture], seed: int) -> FrameSet:
+    """Frames cut from pictures of which each gives one at least."""
+    parts = [_cut_frames(picture, np.random.default_rng([seed, i])) for i, picture in enumerate(pictures)]
+    source = [np.full(len(part["grey"]), i) for i, part in enumerate(parts)]
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return FrameSet(**joined, source=np.concatenate(source))
+
+
+def _cut_frames(picture: Picture, random: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    grey, mask = picture.grey, picture.mask
     marks = find_marks(grey)
     text = find_text(fill_marks(grey, marks))
     clean, marks = fill_marks(fill_marks(grey, marks), text), marks | text
-    boxes = [(lesion_box(mask, random), True) for _ in range(LESION_VIEWS)]
+    boxes = [(lesion_box(mask, random), True) for _ in range(LESION_VIEWS if mask.any() else 0)]
     boxes += [(box, False) for box in tissue_boxes(mask, TISSUE_VIEWS, random)]
     rows: list[dict[str, npt.NDArray[Any]]] = []
     for (left, top, side), lesion in boxes:
         area = (left, top, left + side, top + side)
-        condition = condition_of(record) if lesion else tissue_condition(record.device)
+        condition = picture.lesion if lesion else tissue_condition(picture.device)
         rows.append(
             {
                 "grey": _cut(clean, area, SIDE),

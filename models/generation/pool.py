@@ -57,17 +57,23 @@ def validation_patients(records: Sequence[Record], seed: int) -> frozenset[str]:
 def pools(records: Sequence[Record], frames: FrameSet, seed: int) -> tuple[Pool, Pool]:
     """The frames to train on, and those of the validation patients."""
     aside = validation_patients(records, seed)
-    held = np.array([records[i].patient_id in aside for i in frames.source])
-    return _pool(records, frames, ~held), _pool(records, frames, held)
+    patients = [record.patient_id for record in records]
+    held = np.array([patients[i] in aside for i in frames.source])
+    return _pool(patients, frames, ~held), _pool(patients, frames, held)
 
 
-def _pool(records: Sequence[Record], frames: FrameSet, chosen: npt.NDArray[np.bool_]) -> Pool:
+def whole_pool(patients: Sequence[str], frames: FrameSet) -> Pool:
+    """All frames. `patients`: whose each picture (`frames.source`) is."""
+    return _pool(patients, frames, np.ones(len(frames.source), bool))
+
+
+def _pool(patients: Sequence[str], frames: FrameSet, chosen: npt.NDArray[np.bool_]) -> Pool:
     keep = np.flatnonzero(chosen)
     tissue = frames.labels[keep, 0] == CLASSES.index(NO_LESION)
-    cells = [(*frames.labels[i, :2], records[frames.source[i]].patient_id) for i in keep]
+    cells = [(*frames.labels[i, :2], patients[frames.source[i]]) for i in keep]
     views = Counter(cells)
-    patients = Counter((lesion, device) for lesion, device, _ in views)
-    weight = np.array([patients[cell[:2]] ** -_TEMPER / views[cell] for cell in cells])
+    seen = Counter((lesion, device) for lesion, device, _ in views)
+    weight = np.array([seen[cell[:2]] ** -_TEMPER / views[cell] for cell in cells])
     for part, share in ((tissue, TISSUE_SHARE), (~tissue, 1 - TISSUE_SHARE)):
         if part.any():
             weight[part] *= share / weight[part].sum()

@@ -30,7 +30,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Generator:
-    """Everything that draws images. `facts`: what the file says of its training. `digest`: its SHA-256."""
+    """Everything that draws images. `facts`: what the file says of its training. `digest`: its SHA-256.
+
+    `adapter`: SHA-256 of the adapter in its weights, empty where there is none.
+    """
 
     autoencoder: Autoencoder
     flow: FlowNet
@@ -38,6 +41,7 @@ class Generator:
     facts: Mapping[str, Any]
     digest: str
     device: torch.device
+    adapter: str = ""
 
 
 def save_product(

@@ -96,17 +96,15 @@ def fill(
     DataError
         An image came too near to a training picture however often it was drawn.
     """
-    begin_run(
-        out,
-        {
-            "asked": asdict(asked),
-            "solver": asdict(solver),
-            "seed": seed,
-            "model": generator.digest,
-            "kept_away_from": near.digest if near else "",
-        },
-        "repository.json",
-    )
+    facts = {
+        "asked": asdict(asked),
+        "solver": asdict(solver),
+        "seed": seed,
+        "model": generator.digest,
+        "kept_away_from": near.digest if near else "",
+    }
+    adapter = {"adapter": generator.adapter} if generator.adapter else {}
+    begin_run(out, facts | adapter, "repository.json")
 
     def again(index: int, rejected: int) -> Row:
         return draw_row(generator, asked, solver, seed, index, rejected)
@@ -217,15 +215,23 @@ def redraw(generator: Generator, row: Row, solver: Solver | None = None) -> tupl
     Raises
     ------
     DataError
-        The row was drawn from another model.
+        The row was drawn from another model, or with another adapter.
     """
     if row.model != generator.digest:
         raise DataError(
             f"image {row.index} was drawn from model {row.model[:12]}, not from {generator.digest[:12]}"
         )
+    if row.adapter != generator.adapter:
+        raise DataError(
+            f"image {row.index} was drawn with {_named(row.adapter)}, not with {_named(generator.adapter)}"
+        )
     own = solver or Solver(steps=row.steps, guidance=row.guidance)
     pictures, masks = draw_images(generator, [row], own)
     return pictures[0], masks[0]
+
+
+def _named(adapter: str) -> str:
+    return f"adapter {adapter[:12]}" if adapter else "no adapter"
 
 
 def picture_paths(out: Path, index: int) -> tuple[Path, Path]:

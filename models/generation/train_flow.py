@@ -123,7 +123,7 @@ def train_flow(
 
     def batches(epoch: int) -> Iterator[Batch]:
         for _ in range(settings.steps_per_epoch):
-            yield tuple(own_rows(part).to(device) for part in _draw(*train, settings))
+            yield tuple(own_rows(part).to(device) for part in draw_batch(*train, settings))
 
     @torch.no_grad()
     def evaluate(average: nn.Module) -> dict[str, float]:
@@ -146,7 +146,8 @@ def train_flow(
     )
 
 
-def _draw(pool: Pool, latents: Latents, settings: FlowTraining) -> Batch:
+def draw_batch(pool: Pool, latents: Latents, settings: FlowTraining) -> Batch:
+    """One batch of `flow_loss`, drawn from torch's seed."""
     count = settings.loop.batch_size
     index, flip = pool.draw(count), torch.rand(count) < 0.5
     latent = latents.values[index, flip.long()].float()

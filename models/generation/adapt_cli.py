@@ -1,0 +1,90 @@
+"""`busmap generator adapt`: teach a frozen generator pictures it has seen few of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.data.busbra import read_busbra
+from models.data.record import Record, data_hash
+from models.generation.folds import fold_numbers
+from models.training.border import border
+
+_border = partial(border, "generator")
+
+Base = Annotated[
+    Path, typer.Option(help="Folder of the generator to adapt: the product of a training stage.")
+]
+
+
+def adapt(
+    base: Base,
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is resumed.")],
+    data: Annotated[Path | None, typer.Option(help="Folder in which BUS-BRA was unpacked.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Examples from devices with this in their name (with --data).")
+    ] = None,
+    histology: Annotated[
+        str | None, typer.Option(help="Examples of this group of histology (with --data).")
+    ] = None,
+    folds: Annotated[str, typer.Option(help="Folds that examples come from, of 1 to 4.")] = "1,2,3,4",
+    k: Annotated[int, typer.Option("--k", min=1, help="Examples to learn from (with --data).")] = 16,
+    draw: Annotated[int, typer.Option(min=0, help="Which draw of examples.")] = 1,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 8,
+    full: Annotated[bool, typer.Option("--full", help="Fine-tune all weights instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything else that is random.")] = 1,
+) -> None:
+    """Adapt a generator to a few examples: OUT/adapter.safetensors, to be given to `sample --adapter`."""
+    numbers = fold_numbers(folds)
+    if data is None:
+        raise typer.BadParameter("say where the examples are: --data")
+    with _border():
+        few = import_module("models.generation.few")
+        chosen = few.of_kind(read_busbra(data), numbers, device, histology)
+        drawn = few.draw_few(chosen, k, draw)
+        typer.echo(f"Examples: {_counted(drawn.examples)}; left to judge by: {_counted(drawn.other)}")
+        facts = {**_facts(drawn.examples), "folds": list(numbers), "draw": draw, "histology": histology}
+        frames = import_module("models.generation.frames").prepare(drawn.examples, out, seed)
+        patients = [record.patient_id for record in drawn.examples]
+        settings = adapt_settings(drawn.examples, rank, seed, full=full)
+        made = import_module("models.generation.adapt").adapt(
+            _load(base), frames, patients, out, settings, facts
+        )
+        typer.echo(f"Adapted: {made}")
+
+
+def adapt_settings(examples: tuple[Record, ...], rank: int, seed: int, *, full: bool) -> Any:
+    """Settings for these examples: a device learns its own embedding where all of them come from it."""
+    module = import_module("models.generation.adapt")
+    devices = {import_module("models.generation.conditions").condition_of(one).device for one in examples}
+    settings = module.AdaptSettings()
+    adapter = replace(settings.adapter, rank=rank, device=devices.pop() if len(devices) == 1 else "unknown")
+    flow = replace(settings.flow, loop=replace(settings.flow.loop, seed=seed))
+    settings = replace(settings, adapter=adapter, flow=flow)
+    return settings.of_full() if full else settings
+
+
+def _facts(examples: tuple[Record, ...]) -> dict[str, Any]:
+    """What an adapter says of its examples: no name and no picture."""
+    return {
+        "k": len(examples),
+        "patients": len({record.patient_id for record in examples}),
+        "malignant": sum(record.malignant for record in examples),
+        "devices": sorted({record.device for record in examples}),
+        "data_hash": data_hash(examples),
+    }
+
+
+def _counted(records: tuple[Record, ...]) -> str:
+    patients = {record.patient_id for record in records}
+    return f"{len(records)} images of {len(patients)} patients"
+
+
+def _load(base: Path) -> Any:
+    device = import_module("models.training.device").best_device()
+    return import_module("models.generation.product").load_generator(base, device)
