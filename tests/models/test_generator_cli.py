@@ -53,7 +53,7 @@ def test_without_torch_the_extra_is_named(tmp_path, verb):
 
 
 def test_help_needs_no_torch():
-    for arguments in ([], ["train"], ["sample"]):
+    for arguments in ([], ["train"], ["sample"], ["adapt"]):
         result = CliRunner().invoke(app, [*arguments, "--help"])
         assert result.exit_code == 0
         assert "Traceback" not in result.output
