@@ -86,9 +86,9 @@ def test_found_means_covered_at_the_place():
     mask[28:33, 28:33] = True
     assert is_found(mask, Calliper("upright", ((30.0, 30.0),)))
     assert not is_found(mask, Calliper("upright", ((45.0, 30.0),)))
-    dots = tuple((float(x), 30.0) for x in range(20, 40, 5))
-    assert is_found(mask, Calliper("dotted", dots[1:]))
-    assert not is_found(mask, Calliper("dotted", ((5.0, 5.0), *dots[:1], (50.0, 5.0))))
+    here, there, away = (28.0, 30.0), (33.0, 30.0), (45.0, 30.0)
+    assert is_found(mask, Calliper("dotted", (here, there, away)))
+    assert not is_found(mask, Calliper("dotted", (here, away, (5.0, 5.0))))
 
 
 def test_recall_goes_by_patient_and_names_its_target():

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from app.demo.studies import make_study, read_samples
 from models.runtime.marks import Marks
 from operators.compose_report import compose_report
+from operators.findings import Lesion
 from operators.frame_pixels import stream_pixels
 from operators.report import wording
 from operators.report.capture import draw_lesion
@@ -110,22 +111,29 @@ def test_no_name_can_be_read_off_a_capture(analysed, context, tmp_path, stated):
         assert one.dataset.BurnedInAnnotation == "YES"
 
 
-def test_a_picture_without_marks_is_shown_as_it_is_and_says_so(analysed, context):
+def unmarked(lesion: Lesion) -> Lesion:
+    """The lesion as if no mark had been found on its key view."""
+    view = lesion.key_view
+    bare = replace(view, shown=replace(view.shown, marks=Marks(NOTHING, NOTHING)))
+    return replace(lesion, tracks=(replace(lesion.tracks[0], views=(bare,)),))
+
+
+def test_pixels_away_from_marks_are_kept_and_without_words_nothing_is_called_burnt_in(analysed, context):
     result = analysed("calibrated")
     view = result.lesions[0].key_view
     ((_, grey),) = stream_pixels([view.frame])
-    assert not view.shown.marks.mask.any()
-    assert np.array_equal(view.shown.grey, grey)
-    assert not wording.covered_lines([view])
-    captures = [one.dataset for one in compose_report(result, context).objects[1:]]
+    kept = ~view.shown.marks.blocks
+    assert kept.mean() > 0.98
+    assert np.array_equal(view.shown.grey[kept], grey[kept])
+    plain = replace(result, lesions=(unmarked(result.lesions[0]),))
+    captures = [one.dataset for one in compose_report(plain, context).objects[1:]]
     assert {one.BurnedInAnnotation for one in captures} == {"NO"}
+    assert not wording.covered_lines([plain.lesions[0].key_view])
 
 
 def test_the_panel_says_that_marks_were_removed(analysed, context, tmp_path):
     result = analysed(named_study(tmp_path / "study"))
     (lesion,) = result.lesions[:1]
-    unmarked = replace(lesion.key_view, shown=replace(lesion.key_view.shown, marks=Marks(NOTHING, NOTHING)))
-    quiet = replace(lesion, tracks=(replace(lesion.tracks[0], views=(unmarked,)),))
     region = lesion.key_view.frame.region
-    panels = [draw_lesion(one, result, context)[:, region.columns :] for one in (lesion, quiet)]
+    panels = [draw_lesion(one, result, context)[:, region.columns :] for one in (lesion, unmarked(lesion))]
     assert panels[0].any(axis=(1, 2)).sum() > panels[1].any(axis=(1, 2)).sum(), "a line more"

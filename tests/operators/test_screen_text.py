@@ -51,16 +51,17 @@ def reader(models) -> ScreenReader:
 def test_labels_are_read(reader):
     random = np.random.default_rng(5)
     right, wrong = judged([render_label(random) for _ in range(12)], reader)
-    assert (right >= 10, wrong) == (True, 0)
+    assert right >= 10
+    assert wrong <= 1
 
 
 @pytest.mark.peers
 @pytest.mark.slow
-def test_of_200_labels_nine_in_ten_are_read_and_hardly_one_wrong(reader):
-    random = np.random.default_rng(2028)
+def test_at_least_95_in_100_of_200_labels_are_read_and_hardly_one_wrong(reader):
+    random = np.random.default_rng(2029)
     right, wrong = judged([render_label(random) for _ in range(200)], reader)
-    assert right >= 180
-    assert wrong <= 4
+    assert right >= 190
+    assert wrong <= 3
 
 
 @pytest.mark.peers
@@ -151,20 +152,13 @@ def test_header_and_screen_must_agree():
 
 
 def test_the_report_names_the_source(analysed):
-    (lesion,) = analysed("malignant, two views").lesions
-    views = [
-        dataclasses.replace(
-            view,
-            frame=dataclasses.replace(
-                view.frame, laterality="L", laterality_source=Source.HEADER, clock_source=source
-            ),
-        )
-        for view, source in zip(lesion.views, (Source.SCREEN, None), strict=False)
-    ]
-    tracks = tuple(
-        dataclasses.replace(one, views=(view,)) for one, view in zip(lesion.tracks, views, strict=True)
+    lesion = analysed("malignant, two views").lesions[0]
+    view = lesion.tracks[0].views[0]
+    frame = dataclasses.replace(
+        view.frame, laterality="L", laterality_source=Source.HEADER, clock_source=Source.SCREEN
     )
-    placed = dataclasses.replace(lesion, tracks=tracks, laterality="L", clock_hour=2)
+    track = dataclasses.replace(lesion.tracks[0], views=(dataclasses.replace(view, frame=frame),))
+    placed = dataclasses.replace(lesion, tracks=(track,), laterality="L", clock_hour=2)
     assert site_text(placed) == "left breast (by header), 2 o'clock (by screen text)"
     assert site_text(dataclasses.replace(placed, clock_hour=None)) == "left breast (by header)"
     assert site_text(lesion) == "side not stated"
