@@ -26,7 +26,7 @@ from app.bench.syncs import traced
 from app.bootstrap import prepare_process
 from app.node.store.database import journal
 
-IMAGES, REPEATS, WARM_UP = 200, 7, 8
+IMAGES, REPEATS, WARM_UP = 200, 5, 8
 _PREDICTIONS = Path(__file__).parents[2] / "validation" / "predictions"
 Rates = dict[tuple[str, int], list[float]]
 
