@@ -204,7 +204,7 @@ def arrays_of(prior: Prior) -> dict[str, Array]:
 
 
 def prior_of(arrays: Mapping[str, Array], tissue_zoom: Sequence[float], side: int) -> Prior:
-    """The prior from the arrays of `arrays_of`."""
+    """The prior from the arrays of `arrays_of`, in whatever precision they were kept."""
     classes = {}
     for name in CLASSES[2:]:
         own = {
@@ -213,6 +213,8 @@ def prior_of(arrays: Mapping[str, Array], tissue_zoom: Sequence[float], side: in
             if key.startswith(f"{name}.")
         }
         if own:
+            for key in ("weight", "birads", "histology"):  # single precision no longer sums to 1
+                own[key] = own[key] / own[key].sum(-1, keepdims=True)
             classes[name] = ClassPrior(**own)
     low, high = tissue_zoom
     return Prior(arrays["basis"], arrays["basis_mean"], classes, (low, high), side)

@@ -110,3 +110,20 @@ def test_the_kept_arrays_hold_no_mask_and_draw_the_same(fitted):
         assert part.birads.shape[1] == len(BIRADS)
         assert part.histology.shape[1] == len(HISTOLOGY)
         assert np.allclose(part.histology.sum(1), 1)
+
+
+@given(seed=st.integers(0, 2**32 - 1), parts=st.integers(1, 7))
+@settings(max_examples=100, deadline=None)
+def test_kept_in_single_precision_it_still_draws(fitted, seed, parts):
+    prior, random = fitted[1], np.random.default_rng(seed)
+    arrays = arrays_of(prior)
+    for lesion in prior.classes:
+        mean, root = arrays[f"{lesion}.mean"], arrays[f"{lesion}.root"]
+        arrays[f"{lesion}.mean"], arrays[f"{lesion}.root"] = mean[[0] * parts], root[[0] * parts]
+        arrays[f"{lesion}.weight"] = random.dirichlet(np.ones(parts))
+        arrays[f"{lesion}.birads"] = random.dirichlet(np.ones(len(BIRADS)), parts)
+        arrays[f"{lesion}.histology"] = random.dirichlet(np.ones(len(HISTOLOGY)), parts)
+    single = {name: array.astype(np.float32) for name, array in arrays.items()}
+    kept = prior_of({name: array.astype(float) for name, array in single.items()}, (0.4, 0.8), SIDE)
+    for lesion in prior.classes:
+        kept.draw(lesion, 1, random)
