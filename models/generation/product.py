@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from models.data.record import DataError
 from models.generation.autoencoder import Autoencoder, AutoencoderSettings
@@ -70,7 +70,7 @@ def save_product(
     }
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{WEIGHTS}.partial"
-    save_file(halves, unfinished, {"busmap": json.dumps(header, sort_keys=True)})
+    unfinished.write_bytes(save(halves, {"busmap": json.dumps(header, sort_keys=True)}))
     unfinished.replace(folder / WEIGHTS)
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
