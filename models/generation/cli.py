@@ -15,6 +15,7 @@ import typer
 
 from models.data.busbra import read_busbra
 from models.generation.adapt_cli import adapt
+from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
 from models.generation.study.cli import index, privacy, study
@@ -23,7 +24,7 @@ from models.training.border import border
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, study, index, privacy):
+for verb in (adapt, dicom, golden, verify, study, index, privacy):
     app.command()(verb)
 
 _border = partial(border, "generator")

@@ -179,7 +179,7 @@ def _write_image(out: Path, row: Row, picture: Grey, mask: Grey) -> None:
     """The picture last: where it is, the rest is there too."""
     image_path, mask_path = picture_paths(out, row.index)
     if row.rejected:
-        _whole(_rejected_path(out, row.index), lambda path: path.write_text(str(row.rejected)))
+        written(_rejected_path(out, row.index), lambda path: path.write_text(str(row.rejected)))
     _write_png(mask * np.uint8(255), mask_path)
     _write_png(picture, image_path)
 
@@ -263,14 +263,15 @@ def _write_part(out: Path, rows: Sequence[Row], part: Path) -> None:
             }
         )
     table = pa.Table.from_pylist(content, SCHEMA)
-    _whole(part, lambda unfinished: pq.write_table(table, unfinished))
+    written(part, lambda unfinished: pq.write_table(table, unfinished))
 
 
 def _write_png(picture: Grey, path: Path) -> None:
-    _whole(path, lambda unfinished: Image.fromarray(picture).save(unfinished, "PNG"))
+    written(path, lambda unfinished: Image.fromarray(picture).save(unfinished, "PNG"))
 
 
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
+def written(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.partial")
     write(unfinished)
