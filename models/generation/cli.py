@@ -18,13 +18,13 @@ from models.generation.adapt_cli import adapt
 from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
-from models.generation.study.cli import index, privacy, study
+from models.generation.study.cli import fidelity, index, privacy, study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, dicom, golden, verify, study, index, privacy):
+for verb in (adapt, dicom, golden, verify, study, index, privacy, fidelity):
     app.command()(verb)
 
 _border = partial(border, "generator")

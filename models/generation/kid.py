@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from models.generation import distances
 from models.training.encoder import Encoder
 
 
@@ -28,15 +29,4 @@ class Embedder:
 
 def kid(one: torch.Tensor, other: torch.Tensor) -> float:
     """KID of two sets of features, (n, d) and (m, d); may fall below zero for equal distributions."""
-    one, other = one.double(), other.double()
-    within = [_off_diagonal_mean(_kernel(part, part)) for part in (one, other)]
-    return float(sum(within) - 2 * _kernel(one, other).mean())
-
-
-def _kernel(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (one @ other.T / one.shape[1] + 1) ** 3
-
-
-def _off_diagonal_mean(kernel: torch.Tensor) -> torch.Tensor:
-    count = len(kernel)
-    return (kernel.sum() - kernel.diagonal().sum()) / (count * (count - 1))
+    return distances.kid(one.cpu().numpy(), other.cpu().numpy())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from validation.generator.fidelity import judge_fidelity
 from validation.generator.files import read_facts, read_scores
 from validation.generator.privacy import judge_privacy
 from validation.generator.report import Section
@@ -23,7 +24,11 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
     PredictionError
         There is nothing to judge, or a file cannot be judged.
     """
-    parts = ((folder / "diagnosis.parquet", _usefulness), (folder / "neighbours.parquet", _privacy))
+    parts = (
+        (folder / "diagnosis.parquet", _usefulness),
+        (folder / "neighbours.parquet", _privacy),
+        (folder / "obedience.parquet", judge_fidelity),
+    )
     sections = [judge(folder, resamples, seed) for path, judge in parts if path.exists()]
     if not sections:
         raise PredictionError(

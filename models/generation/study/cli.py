@@ -1,7 +1,8 @@
-"""`busmap generator study`, `index`, `privacy`: what the generator's pictures are worth and give away."""
+"""`busmap generator study`, `index`, `privacy`, `fidelity`: the generator's pictures measured."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
 from models.training.border import border
 
+Out = Annotated[Path, typer.Option(help="Folder of the measures.")]
+Count = Annotated[int, typer.Option(min=2, help="Generated pictures of lesions that are compared.")]
 _border = partial(border, "generator")
 
 Data = Annotated[Path, typer.Option(help="Folder in which BUS-BRA was unpacked.")]
@@ -75,26 +78,53 @@ def privacy(
     data: Data,
     model: Model,
     repository: Repository,
-    out: Annotated[Path, typer.Option(help="Folder of the measures.")],
-    count: Annotated[
-        int, typer.Option(min=2, help="Generated pictures of lesions that are compared.")
-    ] = 2000,
+    out: Out,
+    count: Count = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of times and noise of the flow's loss.")] = 1,
 ) -> None:
     """Measure neighbours, twins, retrieval and membership against the patients it has not seen."""
     with _border():
-        privacy_module = import_module("models.generation.study.privacy")
-        run = import_module("models.generation.study.run")
-        product = import_module("models.generation.product")
-        device = import_module("models.training.device").best_device()
-        facts = generator_facts(model, repository)
-        records = read_busbra(data)
-        _, others = run.halves(records, facts, DEVELOPMENT_FOLDS)
-        learned = _learned(records, facts, out / "frames")
-        other = privacy_module.half_of(others, {**facts, "validation_patients": ()}, out / "frames")
-        generator = product.load_generator(model, device)
-        privacy_module.measure_privacy(generator, learned, other, repository, out, count, seed)
+        generator, learned, other = _generator_and_halves(data, model, repository, out)
+        measure = import_module("models.generation.study.privacy").measure_privacy
+        measure(generator, learned, other, repository, out, count, seed)
         typer.echo(f"Measures: {out}; judge them: busmap validate generator {out}")
+
+
+def fidelity(
+    data: Data,
+    model: Model,
+    repository: Repository,
+    out: Out,
+    count: Count = 731,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the networks that look (default: the shipped runs').")
+    ] = None,
+) -> None:
+    """Measure features, obedience and speckle, by networks trained on real pictures of the other half."""
+    with _border():
+        generator, learned, other = _generator_and_halves(data, model, repository, out)
+        settings = import_module("models.generation.study.run").StudySettings()
+        if epochs is not None:
+            settings = replace(
+                settings,
+                diagnosis=replace(settings.diagnosis, epochs=epochs),
+                segmentation=replace(settings.segmentation, epochs=epochs),
+            )
+        measure = import_module("models.generation.study.fidelity").measure_fidelity
+        measure(generator, learned, other, repository, out, count, settings)
+        typer.echo(f"Measures: {out}; judge them: busmap validate generator {out}")
+
+
+def _generator_and_halves(data: Path, model: Path, repository: Path, out: Path) -> tuple[Any, Any, Any]:
+    """The generator, the half that it learned from, and the other one."""
+    facts = generator_facts(model, repository)
+    records = read_busbra(data)
+    _, others = import_module("models.generation.study.run").halves(records, facts, DEVELOPMENT_FOLDS)
+    learned = _learned(records, facts, out / "frames")
+    free = {**facts, "validation_patients": ()}
+    other = import_module("models.generation.study.privacy").half_of(others, free, out / "frames")
+    device = import_module("models.training.device").best_device()
+    return import_module("models.generation.product").load_generator(model, device), learned, other
 
 
 def _learned(records: Any, facts: dict[str, Any], cache: Path) -> Any:

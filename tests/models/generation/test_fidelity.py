@@ -1,0 +1,58 @@
+"""Fidelity measured by networks of the other half, on tiny data, and judged from its files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.train
+pytest.importorskip("torch")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from models.data.busbra import read_busbra  # noqa: E402
+from models.generation.cli import app  # noqa: E402
+from models.generation.draw import Asked  # noqa: E402
+from models.generation.flow import Solver  # noqa: E402
+from models.generation.repository import Shard, fill  # noqa: E402
+from models.segmentation import train as segmentation  # noqa: E402
+from validation.cli import app as validate  # noqa: E402
+
+
+def test_fidelity_from_pictures_to_report(made_data, stage, generator, tmp_path, monkeypatch):
+    asked = Asked(0.0, 0.5, 0.2, ("GE Logiq 5", "GE Logiq 7"), 0, 0)
+    fill(generator, tmp_path / "drawn", asked, Solver(steps=1), 5, Shard(0, 24))
+    options = {
+        "--data": made_data,
+        "--model": stage / "product",
+        "--repository": tmp_path / "drawn",
+        "--out": tmp_path / "fidelity",
+        "--count": 24,
+        "--epochs": 1,
+    }
+    arguments = ["fidelity", *(str(part) for pair in options.items() for part in pair)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "fidelity"
+    records = [record for record in read_busbra(made_data) if record.fold in (1, 2)]
+    rows = pq.read_table(folder / "obedience.parquet").to_pylist()
+    assert {row["id"] for row in rows if row["set"] == "learned"} == {record.image_id for record in records}
+    assert {row["device"] for row in rows if row["set"] == "generated"} <= set(asked.devices)
+    other = {record.device for record in read_busbra(made_data) if record.fold in (3, 4)}
+    assert {row["device_seen"] for row in rows} <= other, "the classifier of devices knows the other half"
+    with np.load(folder / "features.npz") as features:
+        assert {name: len(features[name]) for name in features}["imagenet_generated"] == 24
+        assert features["outline_other"].shape[1] == 432
+    sets = {row["set"] for row in pq.read_table(folder / "speckle.parquet").to_pylist()}
+    assert sets <= {"generated", "learned", "other"}
+    judged = CliRunner().invoke(validate, ["generator", str(folder), "--resamples", "100"])
+    assert judged.exit_code == 0, judged.output
+    figures = json.loads((folder / "figures.json").read_text())["fidelity"]
+    assert figures["obedience"]["learned"]["pictures"] == len(records)
+    trained = []
+    monkeypatch.setattr(segmentation, "fit_on", lambda *a, **k: trained.append(1))
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert not trained, "what looks at the pictures is trained once"
