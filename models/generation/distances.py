@@ -32,7 +32,7 @@ def fid(one: Floats, other: Floats) -> float:
     mean = np.square(one.mean(0) - other.mean(0)).sum()
     first, second = (part - part.mean(0) for part in (one, other))
     first, second = first / np.sqrt(len(first) - 1), second / np.sqrt(len(second) - 1)
-    roots = [np.linalg.qr(part, mode="r") for part in (first, second)]
+    roots = [np.asarray(np.linalg.qr(part, mode="r")) for part in (first, second)]
     cross = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     return float(mean + np.square(first).sum() + np.square(second).sum() - 2 * cross)
 

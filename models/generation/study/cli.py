@@ -150,8 +150,8 @@ def generator_facts(model: Path, repository: Path | None = None) -> dict[str, An
     generator = product.load_generator(model, device)
     if repository is not None:
         rows = import_module("models.generation.repository").read_rows(repository)
-        if {row.model for row in rows} != {generator.digest}:
+        if {(row.model, row.adapter) for row in rows} != {(generator.digest, "")}:
             raise import_module("models.data.record").DataError(
-                f"{repository} was not drawn from {model}: give the generator that it was drawn from"
+                f"{repository} was not drawn from {model} alone: give the generator that it was drawn from"
             )
     return {**generator.facts, "digest": generator.digest}
