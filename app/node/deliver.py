@@ -29,7 +29,7 @@ from app.node.clock import Chance, Clock
 from app.node.crash import crash_point
 from app.node.identity import MISMATCH, OFF, RELEASED, read_patient
 from app.node.identity_query import IdentityCheck
-from app.node.reject import make_rejection_notes
+from app.node.reject import RejectionNotes
 from app.node.store.database import Store
 from app.node.store.deliveries import (
     Delivery,
@@ -94,15 +94,14 @@ class Deliverer:
         self._store, self._destination, self._sender = store, destination, sender
         self._clock, self._chance = clock, chance
         self._stop = threading.Event()
-        # Studies whose results may replace something here; None at first: all are looked at once.
-        self._to_reject: set[str] | None = None
+        self._notes = RejectionNotes(store, destination.name, clock) if destination.rejection_note else None
 
     def run(self, wake: threading.Event, poll_seconds: float) -> None:
         """Send until stopped; `wake` cuts the wait short."""
         while not self._stop.is_set():
             try:
                 busy = self.send_due()
-                busy = self._reject_replaced() or busy
+                busy = self._make_notes() or busy
             except Exception as error:
                 # The thread must outlive whatever a destination or the disk does; what was being sent is
                 # due again.
@@ -127,18 +126,13 @@ class Deliverer:
         cleared = self._compare([one for one in due if self._is_whole(one)])
         if cleared:
             self._send(cleared)
-        if self._to_reject is not None:
-            self._to_reject |= {one.study_instance_uid for one in due}
+        if self._notes is not None:
+            self._notes.look_at(one.study_instance_uid for one in due)
         return bool(due)
 
-    def _reject_replaced(self) -> bool:
+    def _make_notes(self) -> bool:
         """Queue the rejection notes that what was sent calls for; answers whether there is one."""
-        if not self._destination.rejection_note or self._to_reject == set():
-            self._to_reject = set()
-            return False
-        made = make_rejection_notes(self._store, self._destination.name, self._to_reject, self._clock.now())
-        self._to_reject = set()
-        return made > 0
+        return self._notes is not None and self._notes.make()
 
     def _compare(self, due: Sequence[Delivery]) -> list[Delivery]:
         """Compare patients before sending: what may be sent, with its `identity`; the rest is parked."""

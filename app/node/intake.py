@@ -13,13 +13,14 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.files import sync
 from app.logs import StudyRefs, log
 from app.node.clock import Clock
 from app.node.commits import Commits
 from app.node.crash import crash_point
 from app.node.header import Identity, RefusedObject, read_identity
 from app.node.incoming import Received
-from app.node.store.database import Store, sync
+from app.node.store.database import Store
 from app.node.store.images import (
     Outcome,
     ReceivedInstance,

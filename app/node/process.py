@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import StoreError
+from app.files import write_whole
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
@@ -110,9 +111,7 @@ def hold_lock(folder: Path, name: str, stop: threading.Event) -> int:
 
 def write_runtime_file(path: Path, facts: dict[str, Any]) -> None:
     """Write a small JSON file in one go."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(facts))
-    temporary.rename(path)
+    write_whole(path, json.dumps(facts).encode())
 
 
 def read_runtime_file(path: Path) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import AnalysisError, BusmapError
+from app.files import sync
 from app.logs import configure_logs, log
 from app.node.analyst import RESOURCES_SHORT, AnalysisRefused, Analyst
 from app.node.assembly import Assembly
@@ -36,7 +37,7 @@ from app.node.process import (
     stop_on_signals,
     write_runtime_file,
 )
-from app.node.store.database import Store, open_store, sync
+from app.node.store.database import Store, open_store
 from app.node.store.deliveries import park_unknown, requeue_interrupted, result_folder
 from app.node.store.work import (
     Job,

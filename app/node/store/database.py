@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from app.errors import StoreError
+from app.files import sync
 from app.node.store.schema import HEAD
 
 try:
@@ -105,21 +106,13 @@ def open_store(folder: Path) -> Store:
 
 
 def _make_image_folders(images: Path) -> None:
-    """All 256, durable before the first image: no receiver has to wonder whether another has synced one."""
-    if (images / "ff").is_dir():
-        return
+    """All 256, durable before the first image: no receiver has to wonder whether another has synced one.
+
+    Synced at each start: that the folders are there does not say that a start before lived to sync them.
+    """
     for number in range(256):
         (images / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
     sync(images)
-
-
-def sync(path: Path) -> None:
-    """Bring a file's bytes, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def journal(version: tuple[int, int, int] = sqlite.sqlite_version_info) -> tuple[str, str]:
