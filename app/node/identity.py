@@ -18,6 +18,7 @@ from pydicom.multival import MultiValue
 MATCHED, MISMATCH, RELEASED, OFF = "matched", "mismatch", "released", "off"
 KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
 _COMPARED = (MATCHED, MISMATCH, RELEASED, OFF)
+_ACCENTED = ("LATIN", "GREEK", "CYRILLIC")  # scripts whose accents get lost on the way
 _WHY = {
     "study-unknown": "the destination does not know the study",
     "no-query-service": "the destination offers no study query",
@@ -107,10 +108,13 @@ def _comparable(ours: Patient, theirs: Patient) -> bool:
 
 
 def _same_name(ours: Patient, theirs: Patient) -> bool | None:
-    """Whether a representation that both sides give agrees; None where there is none."""
+    """Whether every representation that both sides give agrees; None where there is none.
+
+    One that agrees excuses none that differs: a phonetic name is shared by many, and a wrong one left over.
+    """
     agreeing = [_agree(one, other) for one, other in zip(ours.names, theirs.names, strict=True)]
     given = [one for one in agreeing if one is not None]
-    return any(given) if given else None
+    return all(given) if given else None
 
 
 def _agree(one: str, other: str) -> bool | None:
@@ -125,9 +129,20 @@ def _components(name: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """A name without what systems change on the way: case, accents, hyphens, spaces, width."""
-    plain = unicodedata.normalize("NFKD", text.replace("\ufffd", ""))
-    return "".join(one for one in plain.casefold() if one.isalnum())
+    """A name without what systems change on the way: case, accents, hyphens, spaces, width.
+
+    Marks go where systems leave them out, on Latin, Greek and Cyrillic letters; elsewhere they make another
+    letter, as the dakuten does.
+    """
+    kept, accents_go = [], False
+    for one in unicodedata.normalize("NFKD", text.replace("\ufffd", "")):
+        if unicodedata.category(one).startswith("M"):
+            if not accents_go:
+                kept.append(one)
+        elif one.isalnum():
+            accents_go = unicodedata.name(one, "").startswith(_ACCENTED)
+            kept.append(one)
+    return "".join(kept).casefold()
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

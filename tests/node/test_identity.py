@@ -58,7 +58,14 @@ def same_id(one: str, other: str) -> str:
         ("DOE^JANE^MARIA", "DOE^JANE^ROSE", MISMATCH),
         ("O'NEIL^ANNE-MARIE", "ONEIL^ANNE MARIE", MATCHED),
         ("Müller^Änne", "MULLER^ANNE", MATCHED),
-        ("Yamada^Tarou=山田^太郎", "Yamada^Taro=山田^太郎", MATCHED),
+        ("Yamada^Tarou=山田^太郎", "Yamada^Taro=山田^太郎", MISMATCH),
+        ("Yamada^Tarou==やまだ^たろう", "Smith^Anna==やまだ^たろう", MISMATCH),
+        ("=山田^太郎=やまだ^たろう", "=山田^多朗=やまだ^たろう", MISMATCH),
+        ("==ガンダ^ハナ", "==カンダ^ハナ", MISMATCH),
+        ("==ガンダ^バナ", "==ｶﾞﾝﾀﾞ^ﾊﾞﾅ", MATCHED),
+        ("Παπαδοπούλου^Άννα", "ΠΑΠΑΔΟΠΟΥΛΟΥ^ΑΝΝΑ", MATCHED),
+        ("Королёва^Анна", "КОРОЛЕВА^АННА", MATCHED),
+        ("İnan^Şule", "INAN^SULE", MATCHED),
         ("Yamada^Tarou=山田^太郎", "Yamada^Tarou", MATCHED),
         ("Yamada^Tarou=山田^太郎", "Suzuki^Tarou=鈴木^太郎", MISMATCH),
         ("DOE^JANE", "ROE^JANE", MISMATCH),
@@ -78,6 +85,37 @@ NAMES = st.text("aAüß'-^= \ufffd山太", max_size=16).filter(lambda name: name
 def test_any_two_names_compare_the_same_either_way(one: str, other: str) -> None:
     assert same_id(one, other) == same_id(other, one)
     assert same_id(one, one) == MATCHED
+
+
+WORDS = st.sampled_from(["", "Doe", "Dóe", "Roe", "山田", "太郎", "ガ", "カ", "が", "か"])
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=3, max_size=3))
+@hypothesis_settings(deadline=None)
+def test_one_representation_that_differs_is_a_difference(groups: list[tuple[str, str]]) -> None:
+    """Whatever the others say, with and without a PatientID; what both give and none contradicts agrees."""
+    one, other = ("=".join(side) for side in zip(*groups, strict=True))
+    alone = [same_id(f"{a}^", f"{b}^") for a, b in groups]
+    assert same_id(one, other) == (MISMATCH if MISMATCH in alone else MATCHED)
+    found = compare(
+        named(PatientName=one, PatientBirthDate="19700101"),
+        [named(PatientName=other, PatientBirthDate="19700101")],
+    )
+    given_twice = any(a and b for a, b in groups)
+    expected = MATCHED if given_twice else "nothing-to-compare"
+    assert found.code == (MISMATCH if MISMATCH in alone else expected)
+
+
+@given(st.text("カハきほかはㄱ가กิदिאָ", max_size=6), st.sampled_from("\u3099\u309a"))
+@hypothesis_settings(deadline=None)
+def test_marks_outside_latin_greek_and_cyrillic_make_another_letter(text: str, mark: str) -> None:
+    assert same_id(f"{text}カ^A", f"{text}カ{mark}^A") == MISMATCH
+
+
+@given(st.text("aeouAEOUαωЕИ", min_size=1, max_size=6), st.sampled_from("\u0300\u0301\u0308\u030c"))
+@hypothesis_settings(deadline=None)
+def test_accents_of_latin_greek_and_cyrillic_are_form(text: str, mark: str) -> None:
+    assert same_id(f"{text}^A", f"{text}{mark}^A") == MATCHED
 
 
 def test_what_one_side_leaves_out_is_not_compared() -> None:
