@@ -82,17 +82,18 @@ def find_lesions(
     frames: list[Frame] = []
     tracks: list[Track] = []
     aside, warnings = list(selection.set_aside), list(selection.warnings)
-    for (_, single, *_), group in itertools.groupby(sorted(selection.frames, key=_place), key=_place):
+    for _, group in itertools.groupby(sorted(selection.frames, key=_place), key=_instance_of):
         wanted, search = list(group), _Search(model, marks, maximum_lesions_per_frame)
         try:
-            found, note = (_still(wanted, search), None) if single else _cine(wanted, search)
+            found, notes = _instance(wanted, search)
         except UndecodableError as error:
+            aside = [one for one in aside if not _of_frames(one, wanted[0].instance)]
             aside.append(_aside(wanted[0].instance, None, error.reason, error.detail))
             continue
         frames += search.frames
         aside += search.set_aside
         tracks += found
-        warnings += [note] if note else []
+        warnings += notes
     return Detections(
         selection.study,
         tuple(sorted(set(frames), key=lambda frame: frame.key)),
@@ -102,11 +103,32 @@ def find_lesions(
     )
 
 
-def _place(frame: Frame) -> tuple[str, bool, int, int]:
-    """What the frames of one region of one cine have in common; the regions of a still stay together."""
-    single = frame.instance.number_of_frames == 1
-    column, row = (0, 0) if single else (frame.region.min_x0, frame.region.min_y0)
-    return frame.instance.sop_instance_uid, single, column, row
+def _place(frame: Frame) -> tuple[str, int, int]:
+    """What the frames of one region of one instance have in common."""
+    return _instance_of(frame), frame.region.min_x0, frame.region.min_y0
+
+
+def _instance_of(frame: Frame) -> str:
+    return frame.instance.sop_instance_uid
+
+
+def _of_frames(aside: SetAside, instance: Instance) -> bool:
+    """Whether it speaks of frames of an instance: void once the whole instance is set aside."""
+    of_frames = aside.frame_number is not None or aside.reason is Reason.FRAME_LIMIT
+    return of_frames and aside.sop_instance_uid == instance.sop_instance_uid
+
+
+def _instance(frames: Sequence[Frame], search: _Search) -> tuple[list[Track], list[str]]:
+    """Tracks through all regions of one instance, and sentences on what was seen too briefly."""
+    if frames[0].instance.number_of_frames == 1:
+        return _still(frames, search), []
+    tracks: list[Track] = []
+    notes: list[str] = []
+    for _, group in itertools.groupby(frames, key=_place):
+        found, note = _cine(list(group), search)
+        tracks += found
+        notes += [note] if note else []
+    return tracks, notes
 
 
 def _still(frames: Sequence[Frame], search: _Search) -> list[Track]:

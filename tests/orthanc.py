@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import socket
 import subprocess
 import urllib.request
@@ -18,6 +17,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from tests.programs import program
 from tests.waiting import wait_until
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
@@ -71,9 +71,7 @@ def running_orthanc(folder: Path, plugins: Sequence[str] = (), **more: Any) -> I
 
     `more` goes into its configuration.
     """
-    program = shutil.which("Orthanc")
-    if program is None:
-        pytest.skip("Orthanc is not installed: make peers")
+    orthanc = program("Orthanc")
     for plugin in plugins:
         if not (PLUGINS / plugin).exists():
             pytest.skip(f"Orthanc's {plugin} is not installed: make viewers")
@@ -94,7 +92,7 @@ def running_orthanc(folder: Path, plugins: Sequence[str] = (), **more: Any) -> I
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     orthanc = Orthanc("TESTPACS", dicom_port, f"http://127.0.0.1:{http_port}")
     with (folder / "orthanc.log").open("wb") as log:
-        server = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        server = subprocess.Popen([orthanc, str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
         wait_until(lambda: _answers(orthanc), "Orthanc to answer")
         yield orthanc

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
 from pynetdicom import AE
 
 from tests.node.rig import VERIFICATION, free_port, wait_for
 from tests.orthanc import Orthanc, running_orthanc
-
-
-def program(name: str) -> str:
-    """Where a peer's program is; the test skips where it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: make peers")
-    return found
+from tests.programs import program
 
 
 def archive(folder: Path) -> AbstractContextManager[Orthanc]:

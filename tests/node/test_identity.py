@@ -26,10 +26,11 @@ from app.node.identity import Compared, compare, not_checked, patient_of, read_p
 from app.node.identity_query import IdentityCheck
 from app.settings import DestinationSettings
 from tests.node import peers
-from tests.node.peers import program, qrscp, storescp
+from tests.node.peers import qrscp, storescp
 from tests.node.rig import Pacs, free_port, send, ultrasound
 from tests.operators.made_files import uid
 from tests.orthanc import Orthanc, running_orthanc
+from tests.programs import program
 
 MATCHED, MISMATCH = "matched", "mismatch"
 

@@ -20,10 +20,11 @@ from app.node.status import read_status, resend
 from app.node.store.overview import DeliveryLine, StudyLine
 from operators.report.rejection import RejectedObject, compose_rejection_note
 from tests.node import peers
-from tests.node.peers import program, storescp
+from tests.node.peers import storescp
 from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
 from tests.node.test_loop import finished
 from tests.operators.made_files import uid
+from tests.programs import program
 
 SR, CAPTURE, NOTE = (f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("88.34", "7", "88.59"))
 AT = datetime(2026, 5, 4, 12, 30, 15, tzinfo=UTC)

@@ -122,18 +122,26 @@ def test_what_shows_on_two_frames_of_a_long_cine_is_said_and_not_reported(models
     assert [warning for warning in found.warnings if "fewer than 3 frames" in warning]
 
 
-def test_a_damaged_frame_beside_a_key_frame_sets_the_cine_aside(models, tmp_path):
+@pytest.mark.parametrize("two_regions", [False, True])
+def test_a_damaged_frame_beside_a_key_frame_sets_the_cine_aside(models, tmp_path, two_regions):
     """It was not among the searched ones, so only the search around the key frame meets it."""
-    streams = [jpeg(frame) for frame in sweep(12, 1, 12, LESION)]
+    frames = sweep(12, 1, 12, LESION)
+    places = [region(0, 0, 639, 479)]
+    if two_regions:  # in the second is no lesion, so nothing beside its frames is looked at
+        frames = [np.hstack([tissue(), frame]) for frame in frames]
+        places = [region(0, 0, 639, 479), region(640, 0, 1279, 479)]
+    streams = [jpeg(frame) for frame in frames]
     streams[6] = streams[6][:300]
-    ds = compressed(image(np.zeros((1, 480, 640), np.uint8)), streams, JPEGBaseline8Bit)
+    ds = compressed(image(np.zeros((1, *frames[0].shape), np.uint8)), streams, JPEGBaseline8Bit)
     ds.NumberOfFrames = 12
-    (study,) = load_study([save(with_regions(ds, region(0, 0, 639, 479)), tmp_path / "cine")])
+    (study,) = load_study([save(with_regions(ds, *places), tmp_path / "cine")])
     selection = select_frames(study, maximum_frames_per_instance=4, maximum_frames_per_study=4)
-    assert [frame.frame_number for frame in selection.frames] == [2, 5, 8, 11]
+    assert {frame.frame_number for frame in selection.frames} == {2, 5, 8, 11}
+    assert len(selection.frames) == 4 * len(places)
     found = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=3)
     assert (found.tracks, found.frames) == ((), ())
-    assert found.set_aside[-1].reason is Reason.PIXELS_UNDECODABLE
+    (aside,) = found.set_aside
+    assert (aside.reason, aside.frame_number) == (Reason.PIXELS_UNDECODABLE, None)
 
 
 # What one picture and the net need, measured over ten frames, is the base; the rest of a cine adds nothing.

@@ -21,6 +21,7 @@ from operators.frame_pixels import stream_pixels
 from operators.report import wording
 from operators.report.capture import draw_lesion
 from tests.operators.conftest import AT
+from tests.programs import program
 
 NAME = "SCHMIDT ANNA 1961"
 NOTHING = np.zeros((2, 2), bool)
@@ -68,7 +69,7 @@ def read(picture: np.ndarray) -> str:
             large = Image.fromarray(turned).resize((picture.shape[1] * factor, picture.shape[0] * factor))
             large.save(stored, "PNG")
             words += subprocess.run(
-                ["tesseract", "-", "-", "--psm", "11"],
+                [program("tesseract"), "-", "-", "--psm", "11"],
                 input=stored.getvalue(),
                 capture_output=True,
                 check=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import struct
 import subprocess
 import unicodedata
@@ -24,6 +23,7 @@ from operators.read_header import read_header
 from operators.study import Study
 from operators.write_results import write_results
 from tests.operators.made_files import image, save, speckle
+from tests.programs import program
 
 # Declared character set, name as written (PS3.5 annexes H to L, and more), and how its bytes come to be.
 NAMES = {
@@ -108,7 +108,7 @@ def results_of(analysed, context, tmp_path):
 
 
 def dumped(path: Path) -> str:
-    said = subprocess.run(["dcmdump", "+U8", "-q", str(path)], capture_output=True, check=True)
+    said = subprocess.run([program("dcmdump"), "+U8", "-q", str(path)], capture_output=True, check=True)
     return said.stdout.decode("utf-8")
 
 
@@ -142,14 +142,14 @@ def results_path(folder: Path) -> Path:
 @pytest.mark.peers
 @pytest.mark.parametrize("case", ["japanese", "korean", "arabic", "thai", "chinese-gbk", "greek"])
 def test_other_readers_read_the_name(results_of, tmp_path: Path, case: str) -> None:
-    if shutil.which("dcmdump") is None or shutil.which("dciodvfy") is None:
-        pytest.skip("dcmdump and dciodvfy are not installed: make peers")
+    program("dcmdump")
+    dciodvfy = program("dciodvfy")
     declared, name = NAMES[case]
     study = study_of(with_name(tmp_path / "a.dcm", encoded(name, declared), declared))
     report, *captures = results_of(study)
     for path in (report, *captures):
         assert f"[{name}]" in dumped(path)
-        said = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+        said = subprocess.run([dciodvfy, "-new", str(path)], capture_output=True, text=True, check=False)
         errors = [line for line in said.stderr.splitlines() if line.startswith("Error")]
         assert not [line for line in errors if "Laterality" not in line], errors
     listed = subprocess.run(["dsrdump", "+Pl", str(report)], capture_output=True, check=True).stdout

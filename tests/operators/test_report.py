@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import io
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from operators.report.composed import ComposedReport, ObjectKind, Predecessor
 from operators.report.wording import RESEARCH_USE, source_text
 from operators.study import Reason, SetAside
 from tests.orthanc import running_orthanc
+from tests.programs import program
 
 TWO_VIEWS = "benign, two views"
 NOT_BREAST = "not breast ultrasound"
@@ -252,14 +252,13 @@ def test_patient_and_study_are_the_sources(analysed, context):
 
 def complaints(report: ComposedReport, folder: Path) -> list[str]:
     """What dciodvfy finds in the objects of a report, but for the known remarks."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed: make peers")
+    dciodvfy = program("dciodvfy")
     remarks: list[str] = []
     for one in report.objects:
         path = folder / f"{one.sop_instance_uid}.dcm"
         one.dataset.save_as(path, enforce_file_format=True)
         said = subprocess.run(
-            ["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False
+            [dciodvfy, "-new", str(path)], capture_output=True, text=True, check=False
         ).stderr
         remarks += [line for line in said.splitlines() if line.startswith(("Error", "Warning"))]
     return [line for line in remarks if not any(known in line for known in KNOWN_REMARKS)]

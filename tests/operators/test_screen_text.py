@@ -23,6 +23,7 @@ from operators.site import Site, Source, joint_source, site_of
 from tests.operators.conftest import AT
 from tests.operators.rendered_labels import Label, render_label
 from tests.operators.test_covered import write
+from tests.programs import program
 
 LEFT, RIGHT = "7771000", "24028007"
 TWO = "129773009"
@@ -42,8 +43,9 @@ def judged(labels: list[Label], reader: ScreenReader) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def reader(models) -> ScreenReader:
+    program("tesseract")
     found = find_reader(models.marks)
-    assert found is not None, "make peers installs tesseract"
+    assert found is not None, "the program is there, its languages are not: make peers"
     return found
 
 
@@ -79,12 +81,12 @@ def test_without_the_program_nothing_is_read(models, monkeypatch):
 
 def test_a_program_that_hangs_or_fails_says_nothing(models, monkeypatch, tmp_path):
     label = render_label(np.random.default_rng(4))
-    program = tmp_path / "tesseract"
+    script_path = tmp_path / "tesseract"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(screen_text, "TIME_LIMIT_SECONDS", 0.5)
     for script in ("exec sleep 60", "exit 3", "kill -9 $$"):
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+        script_path.write_text(f"#!/bin/sh\n{script}\n")
+        script_path.chmod(0o755)
         started = time.monotonic()
         assert ScreenReader(models.marks, "eng").read(label.grey) == Site()
         assert time.monotonic() - started < 20
