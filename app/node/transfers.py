@@ -1,7 +1,7 @@
 """C-STORE taken from the socket straight to the intake, in the association's own thread.
 
 pynetdicom makes objects of each fragment, hands messages to a second thread, and each of its threads looks
-for work once a millisecond (docs/decisions/0006-receiving.md has the figures). Here our reading of PDUs
+for work once a millisecond (docs/decisions/0007-receiving.md has the figures). Here our reading of PDUs
 precedes the library's while an association is established: storage requests are ours, everything else goes on
 to the library. tests/node/test_guard.py holds the contract with the pinned release.
 
