@@ -21,7 +21,7 @@ from models.generation.flow import FlowNet
 from models.generation.frames import FrameSet
 from models.generation.pool import whole_pool
 from models.generation.product import WEIGHTS, Generator, save_product
-from models.generation.train_flow import FlowTraining, draw_batch, encode, flow_loss
+from models.generation.train_flow import FlowTraining, draw_batch, flow_loss, latents_of
 from models.training.device import has_bfloat16
 from models.training.loop import Batch, LoopSettings, fit
 from models.training.run import begin_run
@@ -79,7 +79,7 @@ def adapt(
         raise DataError("the generator is adapted already: adapt its base")
     begin_run(out, {"settings": asdict(settings), "base": base.digest, **facts})
     pool = whole_pool(patients, frames)
-    latents = encode(base.autoencoder, pool, out, "examples", base.device)
+    latents = latents_of(base.autoencoder, pool, base.device)  # never on disk: they are pictures
     low = replace(settings.flow, low_precision=has_bfloat16(base.device))
     torch.manual_seed(low.loop.seed)
     base.flow.requires_grad_(True)

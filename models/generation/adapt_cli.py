@@ -26,8 +26,19 @@ def adapt(
     base: Base,
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is resumed.")],
     data: Annotated[Path | None, typer.Option(help="Folder in which BUS-BRA was unpacked.")] = None,
+    studies: Annotated[Path | None, typer.Option(help="Folder of a site's own DICOM studies.")] = None,
+    outlines: Annotated[
+        Path | None,
+        typer.Option(
+            help="Outlines to take instead of the shipped model's: SOP-INSTANCE-UID.png (with --studies)."
+        ),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Examples from devices with this in their name (with --data).")
+        str | None,
+        typer.Option(
+            help="With --data, examples from devices with this in their name; with --studies, the name, of "
+            "those the generator knows, under which they are learned."
+        ),
     ] = None,
     histology: Annotated[
         str | None, typer.Option(help="Examples of this group of histology (with --data).")
@@ -41,9 +52,13 @@ def adapt(
 ) -> None:
     """Adapt a generator to a few examples: OUT/adapter.safetensors, to be given to `sample --adapter`."""
     numbers = fold_numbers(folds)
-    if data is None:
-        raise typer.BadParameter("say where the examples are: --data")
+    if (data is None) == (studies is None):
+        raise typer.BadParameter("say where the examples are: --data or --studies")
     with _border():
+        if studies is not None:
+            typer.echo(f"Adapted: {_to_site(base, out, studies, outlines, device, rank, seed, full=full)}")
+            return
+        assert data is not None
         few = import_module("models.generation.few")
         chosen = few.of_kind(read_busbra(data), numbers, device, histology)
         drawn = few.draw_few(chosen, k, draw)
@@ -58,12 +73,40 @@ def adapt(
         typer.echo(f"Adapted: {made}")
 
 
+def _to_site(
+    base: Path,
+    out: Path,
+    studies: Path,
+    outlines: Path | None,
+    device: str | None,
+    rank: int,
+    seed: int,
+    *,
+    full: bool,
+) -> Path:
+    """Adapt to the studies of a site; the run's record counts them and says no more."""
+    name = device or "unknown"
+    import_module("models.generation.conditions").Condition(device=name).indices()  # refuses other names
+    site = import_module("models.generation.site").site_frames(studies, outlines, name, "unknown", seed)
+    patients = len(set(site.patients))
+    typer.echo(f"Examples: {len(site.patients)} pictures of {patients} patients")
+    facts = {"k": len(site.patients), "patients": patients, "devices": [name], "studies": True}
+    settings = _settings(name, rank, seed, full=full)
+    made: Path = import_module("models.generation.adapt").adapt(
+        _load(base), site.frames, site.patients, out, settings, facts
+    )
+    return made
+
+
 def adapt_settings(examples: tuple[Record, ...], rank: int, seed: int, *, full: bool) -> Any:
     """Settings for these examples: a device learns its own embedding where all of them come from it."""
-    module = import_module("models.generation.adapt")
     devices = {import_module("models.generation.conditions").condition_of(one).device for one in examples}
-    settings = module.AdaptSettings()
-    adapter = replace(settings.adapter, rank=rank, device=devices.pop() if len(devices) == 1 else "unknown")
+    return _settings(devices.pop() if len(devices) == 1 else "unknown", rank, seed, full=full)
+
+
+def _settings(device: str, rank: int, seed: int, *, full: bool) -> Any:
+    settings = import_module("models.generation.adapt").AdaptSettings()
+    adapter = replace(settings.adapter, rank=rank, device=device)
     flow = replace(settings.flow, loop=replace(settings.flow.loop, seed=seed))
     settings = replace(settings, adapter=adapter, flow=flow)
     return settings.of_full() if full else settings

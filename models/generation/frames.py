@@ -52,12 +52,16 @@ class FrameSet:
 
 @dataclass(frozen=True)
 class Picture:
-    """A whole picture, uint8 (rows, columns), its lesion, bool (rows, columns), and what both show."""
+    """A whole picture, uint8 (rows, columns), its lesion, bool (rows, columns), and what both show.
+
+    `removed`: bool (rows, columns), where marks were removed before.
+    """
 
     grey: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.bool_]
     lesion: Condition
     device: str
+    removed: npt.NDArray[np.bool_] | None = None
 
 
 def prepare(records: Sequence[Record], cache: Path, seed: int) -> FrameSet:
@@ -84,6 +88,8 @@ def _cut_frames(picture: Picture, random: np.random.Generator) -> dict[str, npt.
     marks = find_marks(grey)
     text = find_text(fill_marks(grey, marks))
     clean, marks = fill_marks(fill_marks(grey, marks), text), marks | text
+    if picture.removed is not None:
+        marks = marks | picture.removed
     boxes = [(lesion_box(mask, random), True) for _ in range(LESION_VIEWS if mask.any() else 0)]
     boxes += [(box, False) for box in tissue_boxes(mask, TISSUE_VIEWS, random)]
     rows: list[dict[str, npt.NDArray[Any]]] = []

@@ -62,20 +62,25 @@ class Latents:
 
 
 @torch.no_grad()
+def latents_of(autoencoder: Autoencoder, pool: Pool, device: torch.device) -> Latents:
+    """All frames of a pool through the encoder, to unit variance."""
+    parts = []
+    for index in torch.arange(len(pool)).split(64):
+        grey, mask = unit(pool.grey[index]).to(device), pool.mask[index].float().to(device)
+        both = [autoencoder.encoder(grey, mask)[0], autoencoder.encoder(grey.flip(3), mask.flip(3))[0]]
+        normal = [(part - autoencoder.latent_mean) / autoencoder.latent_scale for part in both]
+        parts.append(torch.stack(normal, dim=1).half().cpu())
+    return Latents(torch.cat(parts))
+
+
 def encode(autoencoder: Autoencoder, pool: Pool, cache: Path, name: str, device: torch.device) -> Latents:
-    """All frames of a pool through the encoder, to unit variance; kept under `cache` for this encoder."""
+    """The latents of a pool, kept under `cache` for this encoder."""
     digest = hashlib.sha256()
     for values in autoencoder.encoder.state_dict().values():
         digest.update(values.cpu().numpy().tobytes())
 
     def make() -> dict[str, npt.NDArray[np.float16]]:
-        parts = []
-        for index in torch.arange(len(pool)).split(64):
-            grey, mask = unit(pool.grey[index]).to(device), pool.mask[index].float().to(device)
-            both = [autoencoder.encoder(grey, mask)[0], autoencoder.encoder(grey.flip(3), mask.flip(3))[0]]
-            normal = [(part - autoencoder.latent_mean) / autoencoder.latent_scale for part in both]
-            parts.append(torch.stack(normal, dim=1).half().cpu())
-        return {"values": torch.cat(parts).numpy()}
+        return {"values": latents_of(autoencoder, pool, device).values.numpy()}
 
     return Latents(
         torch.from_numpy(cached(cache / f"latents-{name}-{digest.hexdigest()[:12]}.npz", make)["values"])

@@ -1,0 +1,91 @@
+"""Adaptation to a site's own studies: read by what ships, marks gone, nothing of them left behind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.train
+pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+from pydicom import dcmread  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
+
+from app.demo.studies import make_study, read_samples  # noqa: E402
+from models.data.record import DataError  # noqa: E402
+from models.generation.adapter import ADAPTER  # noqa: E402
+from models.generation.cli import app  # noqa: E402
+from models.generation.conditions import DEVICES  # noqa: E402
+from models.generation.site import site_frames  # noqa: E402
+from tests.models.generation.test_adapt import short  # noqa: E402
+
+NAME = "Geheim^Anna"
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """A study of two views of a patient with a name."""
+    folder = tmp_path_factory.mktemp("site")
+    sample = next(one for one in read_samples() if one.kind == "still" and len(one.files) == 2)
+    made = make_study(sample, folder, 1, datetime(2026, 5, 4, 8, 0))
+    for path in made.paths:
+        dataset = dcmread(path)
+        dataset.PatientName, dataset.PatientID = NAME, "SECRET-1"
+        dataset.save_as(path)
+    return folder
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_the_shipped_model_outlines_and_nothing_is_left_behind(studies, tmp_path, stage, monkeypatch):
+    import models.generation.adapt as module
+
+    before = sorted(studies.rglob("*"))
+    monkeypatch.setattr(module, "AdaptSettings", short)
+    run = ["adapt", "--base", stage / "product", "--studies", studies, "--out", tmp_path / "run"]
+    result = CliRunner().invoke(app, list(map(str, run)))
+    assert result.exit_code == 0, result.output
+    assert "pictures of 1 patients" in result.output
+    assert (tmp_path / "run" / ADAPTER).exists()
+    assert sorted(studies.rglob("*")) == before
+    assert not [*(tmp_path / "run").rglob("*.np*"), *(tmp_path / "run").rglob("*.png")]
+    left = everything(tmp_path / "run") + result.output.encode()
+    uids = [dcmread(path).SOPInstanceUID for path in studies.glob("*.dcm")]
+    for secret in ("Geheim", "SECRET-1", *uids):
+        assert secret.encode() not in left
+
+
+def test_given_outlines_are_taken(studies, tmp_path):
+    path = sorted(studies.glob("*.dcm"))[0]
+    image = dcmread(path)
+    mask = np.zeros((image.Rows, image.Columns), bool)
+    mask[100:160, 80:150] = True
+    Image.fromarray(mask).save(tmp_path / f"{image.SOPInstanceUID}.png")
+    found = site_frames(studies, tmp_path, "GE Logiq 5", "unknown", 1)
+    assert found.patients == ("0",)
+    lesion = found.frames.labels[:, 0] == 0
+    assert lesion.sum() == 8
+    assert found.frames.mask[lesion].any((1, 2)).all()
+    assert set(found.frames.labels[:, 1]) == {DEVICES.index("GE Logiq 5")}
+    Image.fromarray(mask[:-5]).save(tmp_path / f"{image.SOPInstanceUID}.png")
+    with pytest.raises(DataError, match="draw it on the whole image"):
+        site_frames(studies, tmp_path, "unknown", "unknown", 1)
+    assert not (studies / ".busmap-adapt").exists()
+
+
+def test_a_folder_without_studies_is_told(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="holds no file that could be DICOM"):
+        site_frames(tmp_path / "in", None, "unknown", "unknown", 1)
+
+
+def test_examples_come_from_one_place(tmp_path, stage):
+    run = ["adapt", "--base", str(stage / "product"), "--out", str(tmp_path)]
+    for more in ([], ["--data", "x", "--studies", "y"]):
+        assert CliRunner().invoke(app, [*run, *more]).exit_code == 2
