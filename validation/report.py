@@ -90,10 +90,9 @@ def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
     OSError
         The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figures = json.dumps(figures_of(run), indent=1, allow_nan=False)
     html = (
-        _environment()
+        environment(Path(__file__).parent)
         .get_template("report.html.j2")
         .render(
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -103,10 +102,20 @@ def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
             sections=[_section(judgement, rows) for judgement, rows in run.judged],
             device_titles=DEVICE_TITLES,
             pair_titles=PAIR_TITLES,
-            # Inside a script element only "</" ends the data; a JSON string may write it "<\/".
-            figures_json=Markup(figures.replace("</", "<\\/")),  # noqa: S704
+            figures_json=for_script(figures),
         )
     )
+    return write_page(html, figures, folder)
+
+
+def for_script(figures: str) -> Markup:
+    """JSON as the content of a script element, which only "</" would end."""
+    return Markup(figures.replace("</", "<\\/"))  # noqa: S704
+
+
+def write_page(html: str, figures: str, folder: Path) -> tuple[Path, Path]:
+    """Write `report.html` and `figures.json`, each whole or not at all, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "report.html", folder / "figures.json"
     for path, text in zip(paths, (html, figures + "\n"), strict=True):
         unfinished = path.with_suffix(path.suffix + ".partial")
@@ -115,10 +124,9 @@ def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
+def environment(folder: Path) -> Environment:
+    """Templates of `folder`: what comes from outside is escaped, what is missing is an error."""
+    return Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
 
 
 def _section(judgement: Judgement, rows: Sequence[Prediction]) -> dict[str, Any]:

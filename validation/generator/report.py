@@ -15,10 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from validation.report import RESEARCH_USE
+from validation.report import RESEARCH_USE, environment, for_script, write_page
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ def write_generator_report(
     OSError
         The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "notice": RESEARCH_USE,
         "busmap_version": version("busmap"),
@@ -59,23 +57,15 @@ def write_generator_report(
         **{section.title: _plain(section.figures) for section in sections},
     }
     figures = json.dumps(content, indent=1, allow_nan=False)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    html = environment.get_template("report.html.j2").render(
+    template = environment(Path(__file__).parent).get_template("report.html.j2")
+    html = template.render(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("busmap"),
         facts=facts,
         sections=sections,
-        # Inside a script element only "</" ends the data; a JSON string may write it "<\/".
-        figures_json=Markup(figures.replace("</", "<\\/")),  # noqa: S704
+        figures_json=for_script(figures),
     )
-    paths = folder / "report.html", folder / "figures.json"
-    for path, text in zip(paths, (html, figures + "\n"), strict=True):
-        unfinished = path.with_suffix(path.suffix + ".partial")
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    return paths
+    return write_page(html, figures, folder)
 
 
 def _plain(value: Any) -> Any:

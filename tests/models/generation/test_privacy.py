@@ -106,7 +106,7 @@ def test_what_is_known_by_heart_is_found_out(generator, both_halves, tmp_path):
     settings = replace(
         settings,
         network=FlowSettings(4, (32, 32), 1, 0.0, 8, 8),
-        steps_per_epoch=150,
+        steps_per_epoch=90,
         loop=replace(settings.loop, epochs=2, batch_size=16, learning_rate=3e-3, ema_decay=0.95),
     )
     latents = encode(generator.autoencoder, pool, tmp_path, "known", generator.device)
