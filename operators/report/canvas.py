@@ -7,12 +7,15 @@ so nothing is told by colour alone.
 from __future__ import annotations
 
 import functools
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 SMALL, LARGE = 15, 21  # font sizes, pixels
+_LINE = 1.35  # from line to line, in font sizes
 _WHITE, _GREY, _BLACK = (255, 255, 255), (150, 150, 150), (0, 0, 0)
 RGB = npt.NDArray[np.uint8]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -23,12 +26,39 @@ def _font(size: int) -> _Font:
     return ImageFont.load_default(size=size)
 
 
+@dataclass(frozen=True)
+class Box:
+    """Where something was put, in pixels, right and bottom exclusive; `words` is empty for a picture."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    words: str = ""
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a pixel."""
+        across = self.left < other.right and other.left < self.right
+        return across and self.top < other.bottom and other.top < self.bottom
+
+
 class Canvas:
-    """A black RGB picture of width x height pixels that is written on from top to bottom."""
+    """A black RGB picture of `width` pixels that is written on from top to bottom and grows as it must.
+
+    `boxes`: what was put on it, each line of text and each picture.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self._picture = Image.new("RGB", (width, height), _BLACK)
         self._draw = ImageDraw.Draw(self._picture)
+        self.boxes: list[Box] = []
+
+    def reach(self, height: int) -> None:
+        """Make the picture at least `height` pixels high."""
+        if height > self._picture.height:
+            higher = Image.new("RGB", (self._picture.width, height), _BLACK)
+            higher.paste(self._picture, (0, 0))
+            self._picture, self._draw = higher, ImageDraw.Draw(higher)
 
     @property
     def pixels(self) -> RGB:
@@ -37,7 +67,10 @@ class Canvas:
 
     def paste_grey(self, grey: npt.NDArray[np.uint8], x: int, y: int) -> None:
         """Put a grey picture, uint8 (rows, columns), with its pixels untouched."""
+        rows, columns = grey.shape
+        self.reach(y + rows)
         self._picture.paste(Image.fromarray(grey).convert("RGB"), (x, y))
+        self.boxes.append(Box(x, y, x + columns, y + rows))
 
     def outline(self, points: npt.NDArray[np.float32]) -> None:
         """Draw a closed outline (x, y): white within black. Its label stands beside the picture."""
@@ -48,8 +81,11 @@ class Canvas:
     def text(self, words: str, x: int, y: int, width: int, *, size: int = SMALL, quiet: bool = False) -> int:
         """Write words, broken to `width` pixels; returns where the next line starts."""
         for line in wrap(words, width, size):
+            self.reach(y + round(size * _LINE))
             self._draw.text((x, y), line, fill=_GREY if quiet else _WHITE, font=_font(size))
-            y += round(size * 1.35)
+            left, top, right, bottom = self._draw.textbbox((x, y), line, font=_font(size))
+            self.boxes.append(Box(int(left), int(top), math.ceil(right), math.ceil(bottom), line))
+            y += round(size * _LINE)
         return y
 
     def scale(
@@ -64,6 +100,7 @@ class Canvas:
         `values`: low, value, high in 0..1. Returns where the next line starts.
         """
         (x, y), width = place, 300
+        self.reach(y + 80)
         self._draw.rectangle((x, y + 6, x + width, y + 14), outline=_GREY)
         low, value, high = (x + round(share * width) for share in values)
         self._draw.rectangle((low, y + 8, max(high, low + 1), y + 12), fill=_GREY)
@@ -94,6 +131,11 @@ def wrap(words: str, width: int, size: int = SMALL) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def height_of(words: str, width: int, size: int = SMALL) -> int:
+    """Pixels that `words`, broken to `width` pixels, take from top to bottom."""
+    return len(wrap(words, width, size)) * round(size * _LINE)
 
 
 def shrunk(grey: npt.NDArray[np.uint8], width: int, height: int) -> tuple[npt.NDArray[np.uint8], float]:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from operators.assess_lesions import CATEGORIES
 from operators.findings import Lesion, LesionView, StudyResult
 from operators.report import wording
-from operators.report.canvas import LARGE, RGB, Canvas, shrunk
+from operators.report.canvas import LARGE, RGB, Canvas, height_of, shrunk
 from operators.report.composed import ComposedObject, ObjectKind, ReportContext
 from operators.report.document import contributing_equipment, finish, reference_item, serial_number
 from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
@@ -27,7 +27,8 @@ _PANEL_WIDTH, _MARGIN = 360, 16
 _TOP = 64  # viewers write patient, series and image over the corners
 _SUMMARY_SIZE = (1024, 768)
 _THUMBNAIL, _THUMBNAILS = (310, 240), 3
-_HIGHEST_PANEL = 1400
+_BOTTOM = 56  # as at the top
+_LESION_LINES, _REMARKS = 6, 10  # the report has all
 
 
 def compose_captures(result: StudyResult, context: ReportContext, key: str) -> list[ComposedObject]:
@@ -55,12 +56,13 @@ def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> 
     """Picture of one lesion on its source region, as high as region and text need: uint8 (h, w, 3)."""
     view = lesion.key_view
     region = view.frame.region
-    canvas = Canvas(region.columns + _PANEL_WIDTH, max(region.rows, _HIGHEST_PANEL))
+    canvas = Canvas(region.columns + _PANEL_WIDTH, region.rows)
     canvas.paste_grey(view.shown.grey, 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
     canvas.outline(view.outline - corner)
     bottom = _panel(canvas, lesion, result, context, region.columns + _MARGIN)
-    return canvas.pixels[: max(region.rows, bottom + _MARGIN)]
+    canvas.reach(bottom + _MARGIN)
+    return canvas.pixels
 
 
 def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportContext, x: int) -> int:
@@ -89,31 +91,44 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
 
 
 def draw_summary(result: StudyResult, context: ReportContext) -> RGB:
-    """Overview of the study on one picture, uint8 (768, 1024, 3)."""
+    """Overview of the study on one picture, uint8 (h, 1024, 3), h at least 768 and as high as it needs."""
+    return lay_out_summary(result, context).pixels
+
+
+def lay_out_summary(result: StudyResult, context: ReportContext) -> Canvas:
+    """The overview with the boxes of all that stands on it; its foot lies below everything else."""
     canvas = Canvas(*_SUMMARY_SIZE)
     x, y, width = 24, _TOP, _SUMMARY_SIZE[0] - 48
     y = canvas.text(f"{wording.NOT_VERIFIED}. Breast ultrasound", x, y, width, size=LARGE)
     y = canvas.text(wording.RESEARCH_USE, x, y, width) + 10
     y = canvas.text(wording.headline(result), x, y, width, size=LARGE)
-    for lesion in result.lesions[:6]:
-        y = canvas.text(wording.lesion_text(lesion), x, y, width)
-    if len(result.lesions) > 6:
-        y = canvas.text(f"and {len(result.lesions) - 6} more in the report", x, y, width)
+    for line in _shortened([wording.lesion_text(one) for one in result.lesions], _LESION_LINES, "lesions"):
+        y = canvas.text(line, x, y, width)
     y += 10
     if result.lesions:
         y = _thumbnails(canvas, result, x, y) + 12
-    lines = wording.covered_lines([view for _, view in _pictured(result)])
-    lines += [f"Note: {warning}" for warning in result.warnings]
-    lines += [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)]
-    for place, line in enumerate(lines):
-        if y > _SUMMARY_SIZE[1] - 184:
-            y = canvas.text(f"and {len(lines) - place} more remarks in the report", x, y, width)
-            break
+    for line in _shortened(_remarks(result), _REMARKS, "remarks"):
         y = canvas.text(line, x, y, width, quiet=True)
-    y = _SUMMARY_SIZE[1] - 118
-    y = canvas.text(wording.number_text(context), x, y, width, quiet=True)
-    canvas.text(wording.models_text(result.models), x, y, width, quiet=True)
-    return canvas.pixels
+    foot = (wording.number_text(context), wording.models_text(result.models))
+    y = max(y + 10, _SUMMARY_SIZE[1] - _BOTTOM - sum(height_of(line, width) for line in foot))
+    for line in foot:
+        y = canvas.text(line, x, y, width, quiet=True)
+    canvas.reach(y + _BOTTOM)
+    return canvas
+
+
+def _shortened(lines: list[str], most: int, what: str) -> list[str]:
+    """At most `most` lines, and how many more there are."""
+    rest = len(lines) - most
+    return lines[:most] + ([f"and {rest} more {what} in the report"] if rest > 0 else [])
+
+
+def _remarks(result: StudyResult) -> list[str]:
+    return [
+        *wording.covered_lines([view for _, view in _pictured(result)]),
+        *(f"Note: {warning}" for warning in result.warnings),
+        *(f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)),
+    ]
 
 
 def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from operators.compose_report import compose_report
+from operators.findings import StudyResult
 from operators.frame_pixels import stream_pixels
 from operators.report.canvas import _GREY, _WHITE, SMALL, _font, wrap
-from operators.report.capture import draw_lesion, draw_summary
-from operators.report.composed import ObjectKind
+from operators.report.capture import draw_lesion, draw_summary, lay_out_summary
+from operators.report.composed import ObjectKind, Predecessor, ReportContext
+from operators.study import Reason, SetAside
+from tests.operators.conftest import AT
 
 TWO_VIEWS = "benign, two views"
 
@@ -58,6 +62,47 @@ def test_viewers_write_over_the_corners_and_hide_nothing(analysed, context):
     assert not draw_summary(result, context)[:60].any()
     assert not draw_summary(result, context)[-50:].any()
     assert not draw_lesion(lesion, result, context)[:60, lesion.key_view.frame.region.columns :].any()
+
+
+def of_many(result: StudyResult, lesions: int, notes: int, aside: int) -> StudyResult:
+    """The result as if it had so many lesions, notes and different reasons for setting aside."""
+    (one,) = result.lesions
+    return dataclasses.replace(
+        result,
+        lesions=tuple(dataclasses.replace(one, number=number) for number in range(1, lesions + 1)),
+        warnings=tuple(f"{number}: " + "words of a long note " * 8 for number in range(notes)),
+        set_aside=tuple(
+            SetAside(Reason.NOT_DICOM, f"cause {number}", "1.2", None, "x") for number in range(aside)
+        ),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 10), st.integers(0, 10), st.booleans())
+def test_nothing_on_the_summary_overlaps_however_much_it_says(analysed, lesions, notes, aside, replaces):
+    context = ReportContext(composed_at=AT, result_number=2)
+    if replaces:
+        context = dataclasses.replace(context, predecessor=Predecessor(1, AT, "1.2", "1.2.3", "1.2.4"))
+    canvas = lay_out_summary(of_many(analysed(TWO_VIEWS), lesions, notes, aside), context)
+    assert len([box for box in canvas.boxes if not box.words]) == min(2 * lesions, 3)
+    for one, other in itertools.combinations(canvas.boxes, 2):
+        assert not one.overlaps(other), (one, other)
+    picture = canvas.pixels
+    rows, columns = picture.shape[:2]
+    for box in canvas.boxes:
+        assert 60 <= box.top < box.bottom <= rows - 50
+        assert 0 <= box.left < box.right <= columns
+    assert not picture[:60].any()
+    assert not picture[-50:].any()
+    text = " ".join(box.words for box in canvas.boxes)
+    assert text.index("Result 2, ") > max(text.rfind("Note: "), text.rfind("Set aside: "), 0)
+    assert text.count("Note: ") + text.count("Set aside: ") >= min(notes + aside, 9)
+    assert ("more remarks in the report" in text) == (notes + aside + bool(lesions and covers(analysed)) > 10)
+
+
+def covers(analysed) -> bool:
+    """Whether the summary says that marks were covered."""
+    return any(view.shown.marks.mask.any() for view in analysed(TWO_VIEWS).lesions[0].image_views)
 
 
 def test_each_capture_names_its_source_and_is_not_an_original(analysed, context):
