@@ -2,13 +2,17 @@
 
 A commit is an fsync; associations that wait for one another's would wait for as many as there are. Whoever
 comes while a transaction is under way queues, and the next transaction takes all that queue. Promises: an
-outcome is given only after the commit; trouble with one instance costs no other.
+outcome is given only after the commit; trouble with one instance costs no other. Where the database itself
+does not answer (locked, disk full), a batch fails as one: each instance for itself would wait as long again.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.node.store.database import Store
 from app.node.store.images import Outcome, ReceivedInstance, keep_instances
@@ -54,6 +58,9 @@ class Commits:
             return
         try:
             outcomes = keep_instances(self._store, [one.received for one in batch])
+        except (OperationalError, PoolTimeout) as error:
+            for one in batch:
+                one.error = error
         except Exception as error:
             if len(batch) == 1:
                 batch[0].error = error

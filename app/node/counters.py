@@ -1,21 +1,24 @@
-"""Counts of the running gateway: answers to C-STORE by status, since it started."""
+"""Counts of one running gateway: answers to C-STORE by status, since it started."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 
-_answers: Counter[int] = Counter()
-_lock = threading.Lock()
 
+class StoreAnswers:
+    """Answers to C-STORE that were sent, by status. Safe to use from several threads."""
 
-def count_store_answer(status: int) -> None:
-    """Count one answer."""
-    with _lock:
-        _answers[status] += 1
+    def __init__(self) -> None:
+        self._answers: Counter[int] = Counter()
+        self._lock = threading.Lock()
 
+    def count(self, status: int) -> None:
+        """Count one answer."""
+        with self._lock:
+            self._answers[status] += 1
 
-def store_answers() -> dict[int, int]:
-    """How often each status was answered."""
-    with _lock:
-        return dict(_answers)
+    def by_status(self) -> dict[int, int]:
+        """How often each status was answered."""
+        with self._lock:
+            return dict(self._answers)

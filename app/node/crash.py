@@ -18,7 +18,7 @@ GATEWAY_POINTS = (
     "image-before-commit",
     "images-within-transaction",
     "image-committed",
-    "image-answered",
+    "image-before-answer",
 )
 WORKER_POINTS = (
     "study-before-close",

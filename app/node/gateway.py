@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from app.errors import BusmapError
 from app.logs import log, study_refs
 from app.node.clock import SystemClock
+from app.node.counters import StoreAnswers
 from app.node.intake import Intake, sweep
 from app.node.process import (
     GATEWAY_FILE,
@@ -61,11 +62,12 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
         minimum_free_disk_mib=settings.gateway.minimum_free_disk_mib,
         accept_secondary_capture=settings.analysis.accept_secondary_capture,
     )
-    server = make_receiver(settings.gateway, intake, store.incoming_folder)
+    answers = StoreAnswers()
+    server = make_receiver(settings.gateway, intake, store.incoming_folder, answers)
     thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
     thread.start()
     host, port = server.server_address[:2]
-    web = WebServer(settings, store, clock)
+    web = WebServer(settings, store, clock, answers)
     runtime = settings.state_folder / GATEWAY_FILE
     write_runtime_file(
         runtime,

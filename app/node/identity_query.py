@@ -1,7 +1,8 @@
 """Asks a destination whose study it has: C-FIND (Study Root, PS3.4 C) or QIDO-RS (PS3.18 10.6).
 
 Promises: an answer, or a code that says why there is none, within twice the time limit whatever the
-destination does; after one question in vain the rest of a batch is not asked. Refuses a server whose
+destination does; where nobody answers at all, the rest of a batch is not asked; a bad answer costs its own
+study alone. Refuses a server whose
 certificate cannot be verified, and to follow it elsewhere.
 """
 
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import requests
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE
@@ -34,7 +36,7 @@ _PENDING = (0xFF00, 0xFF01)
 class Unanswered(Exception):
     """The destination gave no answer. `code` says why; `last`: nor would it to the next question."""
 
-    def __init__(self, code: str, *, last: bool = True) -> None:
+    def __init__(self, code: str, *, last: bool = False) -> None:
         super().__init__(code)
         self.code, self.last = code, last
 
@@ -107,7 +109,7 @@ def _within(seconds: float, ask: Callable[[], list[Patient]]) -> list[Patient]:
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
-        raise Unanswered("query-timeout") from None
+        raise Unanswered("query-timeout", last=True) from None
     if isinstance(answer, Unanswered):
         raise answer
     return answer
@@ -128,20 +130,28 @@ class FindInquiry:
         """All patients that the destination has under the study."""
         if self._association is None or not self._association.is_established:
             self._association = self._associate()
+        try:
+            status, patients = self._answers(self._association, study_instance_uid)
+        except BaseException:
+            self._association.abort()  # what is left of the answers would be taken for the next question's
+            raise
+        if status != 0x0000:
+            raise Unanswered(f"status-0x{status:04X}")
+        return patients
+
+    def _answers(self, association: Association, study_instance_uid: str) -> tuple[int, list[Patient]]:
+        """The final status, and the patients before it."""
         deadline = time.monotonic() + self._seconds
         patients: list[Patient] = []
-        for count, (status, identifier) in enumerate(
-            self._association.send_c_find(_question(study_instance_uid), STUDY_ROOT_FIND)
-        ):
+        question = _question(study_instance_uid)
+        for count, (status, identifier) in enumerate(association.send_c_find(question, STUDY_ROOT_FIND)):
             if "Status" not in status:
-                raise Unanswered("query-timeout")
+                raise Unanswered("query-timeout", last=True)
             if status.Status not in _PENDING:
-                if status.Status != 0x0000:
-                    raise Unanswered(f"status-0x{status.Status:04X}")
-                return patients
+                return int(status.Status), patients
             if count >= _MOST_ANSWERS or time.monotonic() > deadline:
-                self._association.abort()
-                raise Unanswered("query-timeout" if count < _MOST_ANSWERS else "answer-unreadable")
+                late = count < _MOST_ANSWERS
+                raise Unanswered("query-timeout" if late else "answer-unreadable", last=late)
             patients += _patients(identifier, study_instance_uid)
         raise Unanswered("query-failed")
 
@@ -150,15 +160,15 @@ class FindInquiry:
         try:
             found = self._entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
         except (OSError, RuntimeError, ValueError):
-            raise Unanswered("unreachable") from None
+            raise Unanswered("unreachable", last=True) from None
         if found.is_established:
             free_when_over(found)
             return found
         if found.is_rejected:
-            raise Unanswered("query-rejected")
+            raise Unanswered("query-rejected", last=True)
         if found.rejected_contexts and not found.accepted_contexts:
-            raise Unanswered("no-query-service")
-        raise Unanswered("unreachable")
+            raise Unanswered("no-query-service", last=True)
+        raise Unanswered("unreachable", last=True)
 
     def close(self) -> None:
         """Release the association."""
@@ -180,13 +190,13 @@ def _question(study_instance_uid: str) -> Dataset:
 def _patients(answer: Dataset | None, study_instance_uid: str) -> list[Patient]:
     """The patient of one answer; none where the answer is of another study."""
     if answer is None:
-        raise Unanswered("answer-unreadable", last=False)
+        raise Unanswered("answer-unreadable")
     try:
         if UID(str(answer.get("StudyInstanceUID") or "").strip(" \0")) != study_instance_uid:
             return []
         return [patient_of(answer)]
     except (AttributeError, LookupError, TypeError, ValueError):
-        raise Unanswered("answer-unreadable", last=False) from None
+        raise Unanswered("answer-unreadable") from None
 
 
 class QidoInquiry:
@@ -207,14 +217,14 @@ class QidoInquiry:
                 if response.status_code == requests.codes.no_content:
                     return []
                 if response.status_code != requests.codes.ok:
-                    raise Unanswered(f"http-{response.status_code}", last=response.status_code != 404)
+                    raise Unanswered(f"http-{response.status_code}")
                 content = self._read(response)
         except requests.exceptions.SSLError:
-            raise Unanswered("tls-refused") from None
+            raise Unanswered("tls-refused", last=True) from None
         except requests.exceptions.Timeout:
-            raise Unanswered("query-timeout") from None
+            raise Unanswered("query-timeout", last=True) from None
         except requests.exceptions.ConnectionError:
-            raise Unanswered("unreachable") from None
+            raise Unanswered("unreachable", last=True) from None
         return [one for found in _studies(content) for one in _patients(found, study_instance_uid)]
 
     def _read(self, response: requests.Response) -> bytes:
@@ -225,7 +235,7 @@ class QidoInquiry:
             if len(content) > _MOST_BYTES:
                 raise Unanswered("answer-unreadable")
             if time.monotonic() > deadline:
-                raise Unanswered("query-timeout")
+                raise Unanswered("query-timeout", last=True)
         return content
 
     def close(self) -> None:
@@ -233,7 +243,7 @@ class QidoInquiry:
         self._session.close()
 
 
-_WANTED = ("0020000D", "00100010", "00100020", "00100021", "00100030")
+_WANTED = tuple(f"{tag_for_keyword(keyword):08X}" for keyword in ("StudyInstanceUID", *KEYWORDS))
 
 
 def _studies(content: bytes) -> list[Dataset]:
@@ -243,4 +253,4 @@ def _studies(content: bytes) -> list[Dataset]:
             Dataset.from_json({tag: one[tag] for tag in _WANTED if tag in one}) for one in json.loads(content)
         ]
     except Exception:  # pydicom raises a dozen kinds on what a server may write
-        raise Unanswered("answer-unreadable", last=False) from None
+        raise Unanswered("answer-unreadable") from None

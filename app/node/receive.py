@@ -14,6 +14,7 @@ from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
+from app.node.counters import StoreAnswers
 from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class
 from app.node.intake import Intake
 from app.node.transfers import Transfers
@@ -45,7 +46,9 @@ TRANSFER_SYNTAXES = (
 _MIB = 1024 * 1024
 
 
-def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> GuardedServer:
+def make_receiver(
+    settings: GatewaySettings, intake: Intake, incoming: Path, answers: StoreAnswers
+) -> GuardedServer:
     """A server that listens and waits for `serve_forever`.
 
     Raises
@@ -74,7 +77,7 @@ def make_receiver(settings: GatewaySettings, intake: Intake, incoming: Path) -> 
     server = entity.make_server(
         (settings.host, settings.port),
         evt_handlers=[
-            (evt.EVT_CONN_OPEN, _take_transfers, [intake, incoming]),
+            (evt.EVT_CONN_OPEN, _take_transfers, [intake, incoming, answers]),
             (evt.EVT_CONN_CLOSE, _forget_cut_transfer),
         ],
         server_class=guarded_server_class(limits),
@@ -91,8 +94,8 @@ def _prepare_library() -> None:
             register_uid(UID(uid), keyword, StorageServiceClass)
 
 
-def _take_transfers(event: Event, intake: Intake, incoming: Path) -> None:
-    event.assoc.busmap_transfers = Transfers(event.assoc, intake, incoming)
+def _take_transfers(event: Event, intake: Intake, incoming: Path, answers: StoreAnswers) -> None:
+    event.assoc.busmap_transfers = Transfers(event.assoc, intake, incoming, answers)
 
 
 def _forget_cut_transfer(event: Event) -> None:

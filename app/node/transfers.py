@@ -20,7 +20,7 @@ from typing import Any
 from pynetdicom.association import Association
 
 from app.logs import log
-from app.node.counters import count_store_answer
+from app.node.counters import StoreAnswers
 from app.node.crash import crash_point
 from app.node.guard import message_done, put_back
 from app.node.incoming import IncomingFile
@@ -65,15 +65,17 @@ def _let_sleep(association: Association) -> None:
 class Transfers:
     """The storage requests of one association."""
 
-    def __init__(self, association: Association, intake: Intake, folder: Path) -> None:
+    def __init__(self, association: Association, intake: Intake, folder: Path, answers: StoreAnswers) -> None:
         self._association, self._intake, self._folder = association, intake, folder
+        self._answers = answers
         self._dul: Any = association.dul
         self._library_reads = self._dul._read_pdu_data
         self._dul._read_pdu_data = self._read
         _let_sleep(association)
         self._command = bytearray()
         self._request: Command | None = None  # a storage request whose data set is under way
-        self._file: IncomingFile | None = None  # None where the disk failed
+        self._file: IncomingFile | None = None  # None where the request is refused, or the disk failed
+        self._refusal = Answer(OUT_OF_RESOURCES)  # what such a request is answered
         self._foreign_bytes = 0
 
     def discard(self) -> None:
@@ -90,7 +92,7 @@ class Transfers:
         try:
             while self._read_pdu() and self._more():
                 self._dul._idle_timer.restart()
-        except (OSError, TimeoutError):
+        except OSError:
             self._dul.event_queue.put("Evt17")  # the connection is gone
         except Exception as error:
             log().error(
@@ -163,6 +165,16 @@ class Transfers:
             self._answer(context_id, request, Answer(MISMATCH, "the request carries no data set"))
             return
         self._request = request
+        if request.sop_class_uid != context.abstract_syntax:
+            # A class may be sent that was not accepted: its data set passes by.
+            self._refusal = Answer(MISMATCH, "the context was accepted for another SOP class")
+            log().warning(
+                "image-refused",
+                peer=str(self._association.requestor.address),
+                reason=self._refusal.comment,
+                code="0xA900",
+            )
+            return
         try:
             self._file = IncomingFile(
                 self._folder,
@@ -186,6 +198,7 @@ class Transfers:
     def _disk_failed(self, error: OSError) -> None:
         """Let the rest of the data set pass by, so that the sender gets an answer and not silence."""
         log().error("image-not-stored", error=type(error).__name__, remedy=error.strerror, code="0xA700")
+        self._refusal = Answer(OUT_OF_RESOURCES, "cannot store now; try again later")
         self.discard()
 
     def _end(self, context_id: int) -> None:
@@ -193,7 +206,7 @@ class Transfers:
         assert request is not None
         self._request = None
         if file is None:
-            answer = Answer(OUT_OF_RESOURCES, "cannot store now; try again later")
+            answer = self._refusal
         else:
             received = file.finish()
             self._dul._idle_timer.stop()  # a slow disk is no silence of the peer
@@ -212,7 +225,11 @@ class Transfers:
 
     def _answer(self, context_id: int, request: Command, answer: Answer) -> None:
         message_done(self._association)
-        crash_point("image-answered")
+        crash_point("image-before-answer")
         comment = answer.comment if answer.status != SUCCESS else ""
-        self._dul.socket.send(store_response(context_id, request, answer.status, comment))
-        count_store_answer(answer.status)
+        # Past the library's own `send`, which tells nobody that it failed.
+        socket = self._dul.socket.socket
+        if socket is None:
+            raise ConnectionError("closed before the answer")
+        socket.sendall(store_response(context_id, request, answer.status, comment))
+        self._answers.count(answer.status)

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
 from app.node.store.database import Store
-from app.node.store.overview import count_states
 from app.settings import Settings
 
 _MIB = 1024 * 1024
@@ -41,7 +40,7 @@ def _listener(settings: Settings) -> Check:
 
 def _database(store: Store) -> Check:
     try:
-        count_states(store)
+        store.check()
     except SQLAlchemyError as error:
         detail = f"the database cannot be read ({type(error).__name__}): check the disk, or restore a backup"
         return Check("database", False, detail)

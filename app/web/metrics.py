@@ -6,6 +6,7 @@ be read leaves its families out and says so in `busmap_store_readable`.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +16,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.node.clock import Clock
-from app.node.counters import store_answers
+from app.node.counters import StoreAnswers
 from app.node.store.database import Store
 from app.node.store.overview import StateCounts, count_states
 from app.settings import Settings
@@ -41,8 +42,11 @@ FAMILIES = {
 class NodeCollector(Collector):
     """Counts at every scrape."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, version: str) -> None:
-        self._settings, self._store, self._clock, self._version = settings, store, clock, version
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock, answers: StoreAnswers, version: str
+    ) -> None:
+        self._settings, self._store, self._clock = settings, store, clock
+        self._answers, self._version = answers, version
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not read the store."""
@@ -59,11 +63,12 @@ class NodeCollector(Collector):
         answers = CounterMetricFamily(
             "busmap_c_store_answers", FAMILIES["busmap_c_store_answers_total"], labels=["status"]
         )
-        for status, count in sorted(store_answers().items()):
+        for status, count in sorted(self._answers.by_status().items()):
             answers.add_metric([f"0x{status:04X}"], count)
         yield answers
-        free = shutil.disk_usage(self._store.folder).free
-        yield _gauge("busmap_free_disk_bytes", [], [([], free)])
+        with contextlib.suppress(OSError):  # busmap_ready says why there is no figure
+            free = shutil.disk_usage(self._store.folder).free
+            yield _gauge("busmap_free_disk_bytes", [], [([], free)])
         try:
             counts = count_states(self._store)
         except SQLAlchemyError:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from app.logs import log
 from app.node.clock import Clock
+from app.node.counters import StoreAnswers
 from app.node.store.database import Store
 from app.settings import Settings
 from app.web.health import check_node
@@ -58,10 +59,10 @@ class Version(BaseModel):
     use: str = RESEARCH_USE
 
 
-def make_app(settings: Settings, store: Store, clock: Clock) -> FastAPI:
+def make_app(settings: Settings, store: Store, clock: Clock, answers: StoreAnswers) -> FastAPI:
     """The application, over an open store."""
     release = version("busmap")
-    collector = NodeCollector(settings, store, clock, release)
+    collector = NodeCollector(settings, store, clock, answers, release)
     app = FastAPI(title="busmap", version=release, description=RESEARCH_USE, docs_url=None, redoc_url=None)
 
     @app.get("/livez")
@@ -93,12 +94,12 @@ def make_app(settings: Settings, store: Store, clock: Clock) -> FastAPI:
 class WebServer:
     """The application on its own thread. `port` is the one it listens on, None where it does not."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: Settings, store: Store, clock: Clock, answers: StoreAnswers) -> None:
         self.port: int | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         if settings.web.enabled:
-            self._start(settings, make_app(settings, store, clock))
+            self._start(settings, make_app(settings, store, clock, answers))
 
     def _start(self, settings: Settings, app: Any) -> None:
         host, port = settings.web.host, settings.web.port

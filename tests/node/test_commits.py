@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.node.commits import Commits
-from app.node.store.database import Store, open_store
+from app.node.store.database import FILE_NAME, Store, open_store, sqlite
 from app.node.store.images import Outcome, ReceivedInstance
 from tests.waiting import wait_until
 
@@ -35,8 +36,10 @@ def kept(store: Store) -> list[str]:
         return [row[0] for row in connection.execute(text("SELECT content_sha256 FROM instance ORDER BY 1"))]
 
 
-def keep_at_once(store: Store, instances: list[ReceivedInstance]) -> dict[str, Outcome | Exception]:
-    """All wait behind a first commit that waits for a writer elsewhere."""
+def keep_at_once(
+    store: Store, instances: list[ReceivedInstance], meanwhile: Callable[[], object] = lambda: None
+) -> dict[str, Outcome | Exception]:
+    """All wait behind a first commit that waits for a writer elsewhere; `meanwhile`, before it goes on."""
     commits, results = Commits(store), dict[str, Outcome | Exception]()
 
     def keep(one: ReceivedInstance) -> None:
@@ -46,12 +49,14 @@ def keep_at_once(store: Store, instances: list[ReceivedInstance]) -> dict[str, O
             results[one.content_sha256] = error
 
     threads = [threading.Thread(target=keep, args=(one,)) for one in instances]
-    with store.write():
+    with store.write() as writing:
         threads[0].start()
         wait_until(lambda: commits._committing.locked() and not commits._queue, "the first commit")
         for thread in threads[1:]:
             thread.start()
         wait_until(lambda: len(commits._queue) == len(instances) - 1, "all to queue")
+        writing.rollback()  # a file locked by hand below would wait for this
+        meanwhile()
     for thread in threads:
         thread.join()
     return results
@@ -80,6 +85,23 @@ def test_trouble_with_one_costs_no_other(tmp_path: Path) -> None:
     assert isinstance(results["3"], SQLAlchemyError)
     assert (results["1"], results["2"]) == (Outcome.NEW, Outcome.NEW)
     assert kept(store) == ["1", "2"]
+    store.close()
+
+
+def test_a_locked_database_fails_a_batch_at_once(tmp_path: Path) -> None:
+    """Had each been tried alone, each would have waited, and have an error of its own."""
+    store = open_store(tmp_path, busy_seconds=0.5)
+    elsewhere = sqlite.connect(tmp_path / FILE_NAME, isolation_level=None)
+    results = keep_at_once(
+        store,
+        [instance(str(number)) for number in range(6)],
+        meanwhile=lambda: elsewhere.execute("BEGIN IMMEDIATE"),
+    )
+    assert all(isinstance(error, OperationalError) for error in results.values())
+    assert len({id(error) for error in results.values()}) <= 2  # the first one's, and the batch's
+    elsewhere.execute("ROLLBACK")
+    assert Commits(store).keep(instance("1")) is Outcome.NEW
+    elsewhere.close()
     store.close()
 
 

@@ -179,6 +179,27 @@ def test_class_and_instance_must_be_those_announced(node: Node) -> None:
     association.release()
 
 
+def test_a_class_sent_in_the_context_of_another_is_refused(node: Node) -> None:
+    """Class and data set agree, but this class was not accepted: only ultrasound images were."""
+    image = ultrasound("unaccepted", "unaccepted")
+    association = associate(node.port, [image])
+    context = context_of(association, image.SOPClassUID)
+    image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"  # CT, which is never offered
+    before = kept(node)
+    message = _c_store_message(_store_request(image))
+    association._reactor_checkpoint.clear()
+    wait_for(lambda: association._is_paused)
+    for part in message.encode_msg(context, 1000):
+        association.dul.socket.socket.sendall(_encoded(part))
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    assert answer.Status == 0xA900
+    assert "class" in answer.ErrorComment
+    assert kept(node) == before
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
 def test_cut_data_set_is_refused(node: Node) -> None:
     image = ultrasound("cut", "cut")
     association = associate(node.port, [image])

@@ -269,6 +269,58 @@ def test_endless_answers_are_cut() -> None:
         assert asked(port).code == "answer-unreadable"
 
 
+def _good(event: Any) -> Iterator[tuple[int, Dataset | None]]:
+    study = str(event.identifier.StudyInstanceUID)
+    yield 0xFF00, found(StudyInstanceUID=study, PatientID="P1")
+    yield 0x0000, None
+
+
+def _refusing(event: Any) -> Iterator[tuple[int, Dataset | None]]:
+    yield 0xC001, None
+
+
+def _endless(event: Any) -> Iterator[tuple[int, Dataset | None]]:
+    while event.assoc.is_established:
+        yield 0xFF00, found(StudyInstanceUID="1.2.3", PatientID="P2")
+
+
+def _batch(destination: DestinationSettings, *studies: str) -> list[str]:
+    with IdentityCheck(destination, "BUSMAP", 5) as check:
+        return [check.compare(study, named(PatientID="P1")).code for study in studies]
+
+
+@pytest.mark.parametrize(("bad", "code"), [(_refusing, "status-0xC001"), (_endless, "answer-unreadable")])
+def test_a_bad_answer_costs_its_own_study_alone(bad: Any, code: str) -> None:
+    def answer(event: Any) -> Any:
+        return bad(event) if event.identifier.StudyInstanceUID == "1.2.66" else _good(event)
+
+    with find_scp(answer) as port:
+        destination = DestinationSettings(name="pacs", ae_title="PACS", host="127.0.0.1", port=port)
+        assert _batch(destination, "1.2.66", "1.2.1", "1.2.2") == [code, MATCHED, MATCHED]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (500, b"", "http-500"),
+        (200, b"[" + b" " * 2_000_000, "answer-unreadable"),
+        (200, b'{"a"', "answer-unreadable"),
+    ],
+)
+def test_a_bad_web_answer_costs_its_own_study_alone(status: int, body: bytes, code: str) -> None:
+    def answer(path: str) -> tuple[int, bytes]:
+        if "1.2.66" in path:
+            return status, body
+        study = found(StudyInstanceUID="1.2.1", PatientID="P1")
+        return 200, f"[{study.to_json()}]".encode()
+
+    with web(answer) as url:
+        destination = DestinationSettings(
+            name="pacs", ae_title="PACS", host="127.0.0.1", port=1, identity_check="qido", qido_url=url
+        )
+        assert _batch(destination, "1.2.66", "1.2.1") == [code, MATCHED]
+
+
 def test_a_silent_destination_is_asked_once_a_batch() -> None:
     stop, questions = threading.Event(), []
 

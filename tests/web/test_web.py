@@ -9,9 +9,12 @@ import anyio
 import httpx
 import psutil
 import pytest
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Engine, event
 
 from app.node.clock import SystemClock
+from app.node.counters import StoreAnswers
 from app.node.store.database import open_store
 from app.settings import Settings, WebSettings
 from app.web.metrics import FAMILIES, metrics_page
@@ -116,20 +119,56 @@ def test_the_web_side_costs_the_gateway_less_than_30_mb(tmp_path):
 def test_a_store_that_cannot_be_read_is_said_not_raised(tmp_path):
     settings = Settings(state_folder=tmp_path, web=WebSettings(port=0))
     store = open_store(tmp_path)
-    app = make_app(settings, store, SystemClock())
+    app = make_app(settings, store, SystemClock(), StoreAnswers())
     with store.write() as connection:
-        connection.exec_driver_sql("ALTER TABLE job RENAME TO gone")
+        connection.exec_driver_sql("ALTER TABLE study RENAME TO gone")
 
-    async def ask(path: str) -> httpx.Response:
+    ready = _ask(app, "/readyz")
+    assert ready.status_code == 503
+    assert "database" in {one["name"] for one in ready.json()["dependencies"] if not one["ready"]}
+    assert "busmap_store_readable 0.0" in _ask(app, "/metrics").text
+
+
+def _ask(app: FastAPI, path: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app), base_url="http://node"
         ) as client:
             return await client.get(path)
 
-    ready = anyio.run(ask, "/readyz")
-    assert ready.status_code == 503
-    assert "database" in {one["name"] for one in ready.json()["dependencies"] if not one["ready"]}
-    assert "busmap_store_readable 0.0" in anyio.run(ask, "/metrics").text
+    return anyio.run(ask)
+
+
+def test_readiness_counts_nothing_and_a_scrape_counts_once(tmp_path):
+    app = make_app(Settings(state_folder=tmp_path), open_store(tmp_path), SystemClock(), StoreAnswers())
+    asked = []
+
+    def note(_connection, _cursor, statement, *_):
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        _ask(app, "/readyz")
+        assert asked
+        assert not [one for one in asked if "count(" in one.lower()]
+        asked.clear()
+        _ask(app, "/metrics")
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    counts = [one for one in asked if "count(" in one.lower()]
+    assert counts
+    assert len(counts) == len(set(counts))
+
+
+def test_a_folder_that_cannot_be_reached_is_said_not_raised(tmp_path):
+    folder = tmp_path / "state"
+    app = make_app(Settings(state_folder=folder), open_store(folder), SystemClock(), StoreAnswers())
+    folder.rename(tmp_path / "unmounted")
+    assert _ask(app, "/readyz").status_code == 503
+    answer = _ask(app, "/metrics")
+    assert answer.status_code == 200
+    assert "busmap_free_disk_bytes" not in answer.text
+    assert 'busmap_ready{dependency="disk"} 0.0' in answer.text
 
 
 def test_every_metric_has_its_line_in_the_docs(node):

@@ -1,9 +1,9 @@
 """The node's SQLite file: opening, migrating, transactions.
 
 Promises: a committed transaction survives the loss of power (write-ahead log, synchronous FULL: one fsync a
-commit); a writer waits for another, for 30 s at most. Refuses a database made by a newer busmap, and one that
-cannot be read. Where only an SQLite older than 3.51.3 is at hand, whose log two writers can damage
-(https://sqlite.org/wal.html#walresetbug), the rollback journal is used.
+commit); a transaction waits for another process's, for 30 s at most, then fails. Refuses a database made by a
+newer busmap, and one that cannot be read. Where only an SQLite older than 3.51.3 is at hand, whose log two
+writers can damage (https://sqlite.org/wal.html#walresetbug), the rollback journal is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ except ImportError:  # no wheel for this machine
     import sqlite3 as sqlite
 
 FILE_NAME = "busmap.sqlite"
-_BUSY_SECONDS = 30
+_BUSY_SECONDS = 30.0
 _SOUND_WAL = (3, 51, 3)
 
 
@@ -72,13 +72,22 @@ class Store:
         with self._engine.connect() as connection, connection.begin():
             yield connection
 
+    def check(self) -> None:
+        """Whether the database answers, at the cost of a look; raises SQLAlchemyError where it does not."""
+        with self.read() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM study LIMIT 1")
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
     """Open the database of a state folder; make or migrate it first where needed.
+
+    Parameters
+    ----------
+    busy_seconds : how long a transaction waits for that of another process.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def open_store(folder: Path) -> Store:
         for name in ("", "incoming", "images", "results"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_image_folders(folder / "images")
-        engine = _engine(path)
+        engine = _engine(path, busy_seconds)
         store = Store(folder, engine)
         if _version(store) != HEAD:
             _migrate(store)
@@ -124,8 +133,8 @@ def journal(version: tuple[int, int, int] = sqlite.sqlite_version_info) -> tuple
     return ("WAL", "FULL") if version >= _SOUND_WAL else ("DELETE", "EXTRA")
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", module=sqlite, connect_args={"timeout": _BUSY_SECONDS})
+def _engine(path: Path, busy_seconds: float) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", module=sqlite, connect_args={"timeout": busy_seconds})
     mode, synchronous = journal()
 
     @event.listens_for(engine, "connect")
@@ -135,7 +144,7 @@ def _engine(path: Path) -> Engine:
             f"journal_mode={mode}",
             f"synchronous={synchronous}",
             "foreign_keys=ON",
-            f"busy_timeout={_BUSY_SECONDS * 1000}",
+            f"busy_timeout={round(busy_seconds * 1000)}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
