@@ -220,7 +220,7 @@ class SelectFramesOperator(Operator):
         *args: Any,
         maximum_frames_per_instance: int,
         maximum_frames_per_study: int,
-        reader: ScreenReader | None,
+        reader: ScreenReader | None = None,
         **kwargs: Any,
     ) -> None:
         self._reader = reader
