@@ -23,7 +23,7 @@ from operators.compose_report import ComposeReportOperator
 from operators.find_lesions import FindLesionsOperator
 from operators.load_study import LoadStudyOperator
 from operators.report.composed import ReportContext
-from operators.screen_text import find_reader
+from operators.screen_text import STUDY_SECONDS, ScreenReader, find_reader
 from operators.select_frames import SelectFramesOperator
 from operators.write_results import WriteResultsOperator
 
@@ -32,8 +32,8 @@ from operators.write_results import WriteResultsOperator
 class Job:
     """One study to analyse: its files, where the result goes, and what the report says of itself.
 
-    `in_order_received` says that the
-    order of `paths` is the order in which the objects came; `warnings` are added to those of the study.
+    `in_order_received` says that the order of `paths` is the order in which the objects came; `warnings` are
+    added to those of the study.
     """
 
     paths: tuple[Path, ...]
@@ -69,7 +69,7 @@ class BreastUltrasoundApplication(Application):
             name="select",
             maximum_frames_per_instance=analysis.maximum_frames_per_instance,
             maximum_frames_per_study=analysis.maximum_frames_per_study,
-            reader=find_reader(self._models.marks) if analysis.read_screen_text else None,
+            reader=self._screen_reader(),
         )
         find = FindLesionsOperator(
             self,
@@ -96,6 +96,13 @@ class BreastUltrasoundApplication(Application):
         ]
         for source, target, port in steps:
             self.add_flow(source, target, {(port, port)})
+
+    def _screen_reader(self) -> ScreenReader | None:
+        """Reads screens for at most a fifth of the time that a study may take."""
+        analysis = self._settings.analysis
+        if not analysis.read_screen_text:
+            return None
+        return find_reader(self._models.marks, min(STUDY_SECONDS, analysis.timeout_seconds / 5))
 
     def _context(self) -> ReportContext:
         report = self._settings.report

@@ -63,6 +63,7 @@ def assess_lesions(
         ),
         settings_digest=settings_digest,
         warnings=(*detections.warnings, *_unclear(joined, number_of)),
+        screen_reader=detections.screen_reader,
     )
 
 

@@ -100,6 +100,7 @@ def find_lesions(
         tuple(tracks),
         tuple(aside),
         tuple(warnings),
+        selection.screen_reader,
     )
 
 

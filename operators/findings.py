@@ -79,20 +79,24 @@ class Track:
 
 @dataclass(frozen=True)
 class Detections:
-    """What find_lesions hands on: the lesions of each instance, and the frames really analysed."""
+    """What find_lesions hands on: the lesions of each instance, and the frames really analysed.
+
+    `screen_reader` as in `Selection`.
+    """
 
     study: Study
     frames: tuple[Frame, ...]
     tracks: tuple[Track, ...]
     set_aside: tuple[SetAside, ...]
     warnings: tuple[str, ...] = ()
+    screen_reader: str | None = None
 
 
 @dataclass(frozen=True)
 class Assessment:
     """Probability of malignancy of one lesion, 0..1, with its Venn-Abers pair, and what follows from it.
 
-    `category` is a BI-RADS-aligned category ("2", "3", "4A", "4B", "4C", "5") or None where the interval
+    `category` is a BI-RADS-aligned category ("3", "4A", "4B", "4C", "5") or None where the interval
     supports none. `above_sensitive_threshold` / `above_specific_threshold`: the probability reaches the
     frozen operating point of 95% sensitivity / 90% specificity.
     """
@@ -134,6 +138,18 @@ class Lesion:
         )
 
     @property
+    def coded_site(self) -> tuple[str | None, int | None]:
+        """Side and clock position as far as a header states them: what a report may code.
+
+        What the screen alone says is read by a program that errs, so it stands in words with its source.
+        """
+        side_source, clock_source = self.site_sources
+        return (
+            None if side_source is Source.SCREEN else self.laterality,
+            None if clock_source is Source.SCREEN else self.clock_hour,
+        )
+
+    @property
     def image_views(self) -> tuple[LesionView, ...]:
         """The best view of each track, in reading order."""
         return tuple(sorted((track.views[0] for track in self.tracks), key=lambda view: view.frame.key))
@@ -157,7 +173,10 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Everything a report says of one study. `settings_digest` identifies the settings that shaped it."""
+    """Everything a report says of one study.
+
+    `settings_digest` identifies the settings that shaped it; `screen_reader` as in `Selection`.
+    """
 
     study: Study
     lesions: tuple[Lesion, ...]
@@ -166,6 +185,7 @@ class StudyResult:
     models: tuple[ModelIdentity, ...]
     settings_digest: str
     warnings: tuple[str, ...] = ()
+    screen_reader: str | None = None
 
     @property
     def probability(self) -> float | None:

@@ -1,18 +1,23 @@
 """Read side and clock position off the text on a screen, by Debian's tesseract where it is installed.
 
 Promises: what is read stays in this process and is reduced at once to a side and an hour: no word is logged,
-stored or passed on. Text is read within a time limit; a reader that is missing, slow or at a loss says that
-nothing is known. Two readings at different sizes must agree, since a lost digit would make 1 o'clock of 11.
+stored or passed on. A reading has a time limit, and so have all of a study; a reader that is missing, slow or
+at a loss says that nothing is known, and what was not read is counted. Two readings at different sizes must
+agree, since a lost digit would make 1 o'clock of 11. The program dies with the process that started it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,8 +30,13 @@ from operators.site import Site
 from operators.site_text import read_site
 
 LANGUAGES = ("eng", "por", "deu")  # one is used, the first there: they read capital letters alike
-TIME_LIMIT_SECONDS = 10.0
+TIME_LIMIT_SECONDS = 10.0  # of one reading
+STUDY_SECONDS = 60.0  # of all readings of a study
+MAXIMUM_LINES = 60  # of a screen that is read: more is no label
 _PROGRAM = "tesseract"
+# util-linux: the program is killed when this process is, be it amid a reading that hangs.
+_GUARD, _GUARDED = "setpriv", ("--pdeathsig", "KILL", "--")
+_VERSION = re.compile(r"^tesseract v?(\S+)", re.MULTILINE)
 _LETTERS = "tessedit_char_whitelist=ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:'.,/-% "
 _HEIGHTS = (40, 28, 34)  # of a line, pixels, as the program reads best
 _MINIMUM_HEIGHT, _MINIMUM_COLUMNS = 7, 10  # of a block that may be words
@@ -44,41 +54,135 @@ _Stated = TypeVar("_Stated", str, int)
 
 @dataclass(frozen=True)
 class ScreenReader:
-    """Reads screens with one language of the program; finds the words with `marks`."""
+    """Reads screens with one language of the program; finds the words with `marks`.
+
+    `command` is how the program is started, `identity` names it, its version and language in a report;
+    `study_seconds` is what the readings of one study may take together.
+    """
 
     marks: MarkModel
+    command: tuple[str, ...]
     language: str
+    identity: str
+    study_seconds: float = STUDY_SECONDS
 
-    def read(self, grey: Grey) -> Site:
-        """What the text of a whole picture, uint8 (rows, columns), says of side and clock position."""
+    def read(self, grey: Grey, seconds: float = STUDY_SECONDS) -> Site | None:
+        """What the text of a whole picture, uint8 (rows, columns), says of side and clock position.
+
+        None where it was not read: within `seconds`, by a failure of the program, or for too many lines.
+        """
+        deadline = time.monotonic() + seconds
         lines = text_lines(grey, self.marks)
         if not lines:
             return Site()
+        if len(lines) > MAXIMUM_LINES:
+            return None
         readings: list[Site] = []
         for height in _HEIGHTS:
-            readings.append(read_site(self._words(lines, height)))
+            words = self._words(lines, height, deadline - time.monotonic())
+            if words is None:
+                return None
+            readings.append(read_site(words))
             if len(readings) > 1 and readings[0] == readings[1] and _settled(readings[0]):
                 break
         return Site(
             _twice([one.laterality for one in readings]), _twice([one.clock_hour for one in readings])
         )
 
-    def _words(self, lines: Sequence[Grey], height: int) -> list[str]:
-        """The lines as text; nothing where the program fails or takes too long."""
+    def _words(self, lines: Sequence[Grey], height: int, seconds: float) -> list[str] | None:
+        """The lines as text; None where the program fails or takes too long."""
         stored = BytesIO()
         Image.fromarray(_sheet(lines, height)).save(stored, "PNG")
-        try:
-            answer = subprocess.run(
-                [_PROGRAM, "-", "-", "--psm", "6", "-l", self.language, "-c", _LETTERS],
-                input=stored.getvalue(),
-                capture_output=True,
-                timeout=TIME_LIMIT_SECONDS,
-                check=True,
-                env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-            )
-        except (OSError, subprocess.SubprocessError):
+        said = _answer(
+            [*self.command, "-", "-", "--psm", "6", "-l", self.language, "-c", _LETTERS],
+            min(seconds, TIME_LIMIT_SECONDS),
+            stored.getvalue(),
+        )
+        return None if said is None else [line for line in said.splitlines() if line.strip()]
+
+
+class StudyScreens:
+    """The screens of one study, read until its time is spent; counts those that were not read."""
+
+    def __init__(self, reader: ScreenReader | None) -> None:
+        self._reader = reader
+        self._seconds_left = reader.study_seconds if reader else 0.0
+        self._asked = self._unread = 0
+
+    def read(self, grey: Grey) -> Site:
+        """What a screen says, uint8 (rows, columns); an empty site where it is not read."""
+        if self._reader is None:
+            return Site()
+        started = time.monotonic()
+        site = self._reader.read(grey, self._seconds_left) if self._seconds_left > 0 else None
+        self._seconds_left -= time.monotonic() - started
+        self._asked += 1
+        self._unread += site is None
+        return site or Site()
+
+    @property
+    def identity(self) -> str | None:
+        """Who read; None where nothing was to be read."""
+        return self._reader.identity if self._reader and self._asked else None
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on what was not read, if anything."""
+        if not self._unread:
             return []
-        return [line for line in answer.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+        return [
+            "Side and clock position were not read off the screen of "
+            f"{self._unread} of {self._asked} images: the reader of screen text failed, took too long, or "
+            "met too many lines."
+        ]
+
+
+def find_reader(marks: MarkModel, study_seconds: float = STUDY_SECONDS) -> ScreenReader | None:
+    """A reader, None where the program, one of its languages or `setpriv` is not installed."""
+    path, guard = shutil.which(_PROGRAM), shutil.which(_GUARD)
+    if path is None or guard is None:
+        return None
+    command = (guard, *_GUARDED, path)
+    try:
+        language, version = _installed(command, Path(path).stat().st_mtime_ns)
+    except (OSError, LookupError):
+        return None
+    return ScreenReader(marks, command, language, f"{_PROGRAM} {version} ({language})", study_seconds)
+
+
+@functools.lru_cache(maxsize=4)
+def _installed(command: tuple[str, ...], _changed_ns: int) -> tuple[str, str]:
+    """Language and version of the program, asked once a process for each state of its file.
+
+    Raises
+    ------
+    LookupError
+        It does not answer, or has none of the languages; it will be asked again.
+    """
+    there = set((_answer([*command, "--list-langs"], TIME_LIMIT_SECONDS) or "").split())
+    language = next((one for one in LANGUAGES if one in there), None)
+    if language is None:
+        raise LookupError("no language")
+    version = _VERSION.search(_answer([*command, "--version"], TIME_LIMIT_SECONDS) or "")
+    return language, version[1] if version else "of unknown version"
+
+
+def _answer(command: Sequence[str], seconds: float, given: bytes = b"") -> str | None:
+    """What a command prints on stdout; None where it fails or takes longer than `seconds`."""
+    if seconds <= 0:
+        return None
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            timeout=seconds,
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _settled(site: Site) -> bool:
@@ -90,21 +194,6 @@ def _twice(said: Sequence[_Stated | None]) -> _Stated | None:
     """What two readings say and none contradicts."""
     known = [one for one in said if one is not None]
     return known[0] if len(known) > 1 and len(set(known)) == 1 else None
-
-
-def find_reader(marks: MarkModel) -> ScreenReader | None:
-    """A reader, None where the program or its languages are not installed."""
-    if shutil.which(_PROGRAM) is None:
-        return None
-    try:
-        listed = subprocess.run(
-            [_PROGRAM, "--list-langs"], capture_output=True, timeout=TIME_LIMIT_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    there = set(listed.stdout.decode("utf-8", "replace").split())
-    language = next((one for one in LANGUAGES if one in there), None)
-    return ScreenReader(marks, language) if language else None
 
 
 def text_lines(grey: Grey, marks: MarkModel) -> list[Grey]:

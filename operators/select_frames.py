@@ -20,8 +20,8 @@ from operators.decode import decode_frames
 from operators.panels import split
 from operators.pixel_layout import UndecodableError
 from operators.regions import RegionReading, content_region, read_regions
-from operators.screen_text import ScreenReader
-from operators.site import Site, StatedSite, site_of
+from operators.screen_text import ScreenReader, StudyScreens
+from operators.site import StatedSite, site_of
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
 from operators.tissue import Pixels, crop, luma, not_grey, unusable, without_tissue
 
@@ -61,20 +61,25 @@ def select_frames(
     """
     shares = _shares(study.instances, maximum_frames_per_instance, maximum_frames_per_study)
     frames: list[Frame] = []
+    screens = StudyScreens(reader)
     aside, warnings = list(study.set_aside), list(study.warnings)
     for instance in study.instances:
         share = shares[instance.sop_instance_uid]
         if share == 0:
             aside.append(_limited(instance, share))
             continue
-        picked = _pick(instance, evenly_spread(instance.number_of_frames, share), reader)
+        picked = _pick(instance, evenly_spread(instance.number_of_frames, share), screens)
         frames += picked.frames
         aside += _said_once(instance, picked, share)
         warnings += picked.warnings
         if picked.frames and share < instance.number_of_frames:
             aside.append(_limited(instance, share))
     return Selection(
-        study, tuple(sorted(frames, key=lambda one: one.key)), tuple(aside), tuple(dict.fromkeys(warnings))
+        study,
+        tuple(sorted(frames, key=lambda one: one.key)),
+        tuple(aside),
+        tuple(dict.fromkeys([*warnings, *screens.notes])),
+        screens.identity,
     )
 
 
@@ -108,7 +113,7 @@ def _limited(instance: Instance, share: int) -> SetAside:
     return SetAside(reason, detail, instance.sop_instance_uid, None, instance.path.name)
 
 
-def _pick(instance: Instance, frame_numbers: Sequence[int], reader: ScreenReader | None) -> _Picked:
+def _pick(instance: Instance, frame_numbers: Sequence[int], screens: StudyScreens) -> _Picked:
     """Decode the wanted frames of one instance and keep their usable regions."""
     picked = _Picked()
     reading = read_regions(instance.header)
@@ -125,7 +130,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int], reader: ScreenReader
                     picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
                 else:
                     if stated is None:
-                        stated = site_of(instance.header, reader.read(luma(pixels)) if reader else Site())
+                        stated = site_of(instance.header, screens.read(luma(pixels)))
                         picked.warnings += stated.notes
                     picked.frames.append(_frame(instance, number, region, stated))
     except UndecodableError as error:

@@ -180,9 +180,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Selection:
-    """What select_frames hands on: the usable frames of a study, and everything set aside so far."""
+    """What select_frames hands on: the usable frames of a study, and everything set aside so far.
+
+    `screen_reader`: program, version and language that read the screens; None where none did.
+    """
 
     study: Study
     frames: tuple[Frame, ...]
     set_aside: tuple[SetAside, ...]
     warnings: tuple[str, ...] = ()
+    screen_reader: str | None = None

@@ -193,7 +193,7 @@ def _object(
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.PatientOrientation = None  # a picture with a text panel has none
     dataset.BodyPartExamined = "BREAST"
-    dataset.Laterality = (lesion.laterality if lesion else None) or ""
+    dataset.Laterality = (lesion.coded_site[0] if lesion else None) or ""
     shown = [lesion.key_view] if lesion else [view for _, view in _pictured(result)]
     dataset.BurnedInAnnotation = "NO" if all(map(_surely_no_text, shown)) else "YES"
     dataset.DerivationDescription = "Drawn by busmap: outlines and text of an AI result that is not verified"

@@ -10,8 +10,6 @@ Source: PS3.16 TID 1500, 1410, 1411, 300, 4019, 1004.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -37,7 +35,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from operators.findings import Lesion, LesionView, ModelIdentity, StudyResult
+from operators.findings import Lesion, LesionView, StudyResult
 from operators.report import codes as own
 from operators.report.composed import ReportContext
 from operators.report.document import serial_number
@@ -105,21 +103,23 @@ def _summary_code(result: StudyResult) -> Code:
     return own.PARTLY_WITHOUT_FINDINGS if partly else own.WITHOUT_FINDINGS
 
 
-def _algorithm(models: Sequence[ModelIdentity], settings_digest: str) -> AlgorithmIdentification:
+def _algorithm(result: StudyResult) -> AlgorithmIdentification:
     return AlgorithmIdentification(
         name=MODEL_NAME,
         version=VERSION,
-        parameters=_parameters(models, settings_digest),
+        parameters=_parameters(result),
         manufacturer=MANUFACTURER,
     )
 
 
-def _parameters(models: Sequence[ModelIdentity], settings_digest: str) -> list[str]:
-    """What decides a result beside the version: models by digest, engine and precision, settings."""
+def _parameters(result: StudyResult) -> list[str]:
+    """What decides a result beside the version: models by digest, engine and precision, settings, reader."""
+    models = result.models
     return [
         *(f"{one.name} {one.version}, SHA-256 {one.sha256}" for one in models),
         f"engine {models[0].engine}, precision {models[0].precision}",
-        f"settings {settings_digest}",
+        f"settings {result.settings_digest}",
+        *([f"screen text read by {result.screen_reader}"] if result.screen_reader else []),
     ]
 
 
@@ -128,6 +128,7 @@ def _lesion_group(
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     frame = view.frame
     several = frame.instance.number_of_frames > 1
+    side, hour = lesion.coded_site
     closed = np.vstack([view.outline, view.outline[:1]]).astype(np.float64)
     region = ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
@@ -144,12 +145,12 @@ def _lesion_group(
         ),
         referenced_region=region,
         finding_type=own.MASS,
-        algorithm_id=_algorithm(result.models, result.settings_digest),
+        algorithm_id=_algorithm(result),
         finding_sites=[
             FindingSite(
                 own.BREAST,
-                laterality=own.SIDES.get(lesion.laterality or ""),
-                topographical_modifier=own.clock_face(lesion.clock_hour) if lesion.clock_hour else None,
+                laterality=own.SIDES.get(side or ""),
+                topographical_modifier=own.clock_face(hour) if hour else None,
             )
         ],
         measurements=_measurements(lesion, view),
@@ -236,8 +237,5 @@ def _algorithm_rows(result: StudyResult) -> list[tuple[Code, str]]:
     """The rows of TID 4019 as text, said of the study: a lesion's group holds them as its own."""
     rows = [(codes.DCM.AlgorithmName, MODEL_NAME), (codes.DCM.AlgorithmVersion, VERSION)]
     if result.models:
-        rows += [
-            (codes.DCM.AlgorithmParameters, text)
-            for text in _parameters(result.models, result.settings_digest)
-        ]
+        rows += [(codes.DCM.AlgorithmParameters, text) for text in _parameters(result)]
     return rows

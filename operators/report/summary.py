@@ -59,6 +59,7 @@ def summarise(result: StudyResult, context: ReportContext) -> dict[str, Any]:
             for one in result.models
         ],
         "remarks": [f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)],
+        "screen_reader": result.screen_reader,
         "settings_digest": result.settings_digest,
         "warnings": list(result.warnings),
     }
@@ -67,10 +68,13 @@ def summarise(result: StudyResult, context: ReportContext) -> dict[str, Any]:
 def _lesion(lesion: Lesion) -> dict[str, Any]:
     size = wording.largest(lesion)
     given = lesion.assessment
+    side_source, clock_source = lesion.site_sources
     return {
         "number": lesion.number,
         "laterality": lesion.laterality,
+        "laterality_source": side_source if lesion.laterality else None,
         "clock_hour": lesion.clock_hour,
+        "clock_hour_source": clock_source if lesion.clock_hour else None,
         "probability": given.probability,
         "probability_low": given.probability_low,
         "probability_high": given.probability_high,

@@ -30,13 +30,31 @@ def derive_uid(*parts: str) -> str:
 def result_key(result: StudyResult, context: ReportContext) -> str:
     """Everything a result depends on, as one text; JSON, so that no two results share one.
 
-    Input bytes, what was set aside, models, engine, settings, warnings, number, the result replaced.
+    Input bytes, what was set aside, side and clock position of each frame with their sources and the program
+    that read them, models, engine, settings, warnings, number, the result replaced.
     """
     study = result.study
     inputs = sorted(f"{one.sop_instance_uid}={one.sha256}" for one in study.instances)
     aside = sorted(f"{one.sop_instance_uid}/{one.frame_number}={one.reason}" for one in result.set_aside)
     models = [f"{one.name}={one.version}/{one.sha256}/{one.engine}/{one.precision}" for one in result.models]
     replaced = context.predecessor.sop_instance_uid if context.predecessor else ""
-    made_by = (VERSION, models, result.settings_digest)
-    made_of = (study.study_instance_uid, inputs, aside, result.warnings)
+    made_by = (VERSION, models, result.settings_digest, result.screen_reader)
+    made_of = (study.study_instance_uid, inputs, aside, _sites(result), result.warnings)
     return json.dumps((*made_of, *made_by, context.result_number, replaced))
+
+
+def _sites(result: StudyResult) -> list[tuple[str, int, int, int, str, int, str, str]]:
+    """Where each frame was taken, as far as known, and who says so."""
+    frames = {*result.frames, *(view.frame for lesion in result.lesions for view in lesion.views)}
+    return sorted(
+        {
+            (
+                *frame.key,
+                frame.laterality or "",
+                frame.clock_hour or 0,
+                frame.laterality_source or "",
+                frame.clock_source or "",
+            )
+            for frame in frames
+        }
+    )

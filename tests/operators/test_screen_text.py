@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,22 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from app.demo.studies import make_study, read_samples
+from app.errors import AnalysisError
+from app.node.analyst import Analyst
 from app.settings import Settings
 from operators import screen_text
+from operators.compose_report import compose_report
+from operators.findings import StudyResult
 from operators.load_study import load_study
 from operators.report.wording import site_text
-from operators.screen_text import ScreenReader, find_reader
+from operators.screen_text import ScreenReader, StudyScreens, find_reader
 from operators.select_frames import select_frames
 from operators.site import Site, Source, joint_source, site_of
 from tests.operators.conftest import AT
 from tests.operators.rendered_labels import Label, render_label
 from tests.operators.test_covered import write
 from tests.programs import program
+from tests.waiting import wait_until
 
 LEFT, RIGHT = "7771000", "24028007"
 TWO = "129773009"
@@ -79,17 +86,120 @@ def test_without_the_program_nothing_is_read(models, monkeypatch):
     assert find_reader(models.marks) is None
 
 
-def test_a_program_that_hangs_or_fails_says_nothing(models, monkeypatch, tmp_path):
-    label = render_label(np.random.default_rng(4))
-    script_path = tmp_path / "tesseract"
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(screen_text, "TIME_LIMIT_SECONDS", 0.5)
-    for script in ("exec sleep 60", "exit 3", "kill -9 $$"):
-        script_path.write_text(f"#!/bin/sh\n{script}\n")
-        script_path.chmod(0o755)
-        started = time.monotonic()
-        assert ScreenReader(models.marks, "eng").read(label.grey) == Site()
-        assert time.monotonic() - started < 20
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch) -> Callable[[str], Path]:
+    """Puts a tesseract first on PATH that reads by `script`; answers the log of its starts."""
+
+    def put(script: str) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        log, path = folder / "starts", folder / "tesseract"
+        log.touch()
+        answers = 'case "$1" in --list-langs) echo eng; exit;; --version) echo tesseract 9.9; exit;; esac'
+        path.write_text(f'#!/bin/sh\necho $$ "$1" >> {log}\n{answers}\n{script}\n')
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+        return log
+
+    return put
+
+
+def starts(log: Path) -> list[str]:
+    """How the program was started each time: its first argument."""
+    return [line.split()[1] for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("script", ["exec sleep 600", "exit 3", "kill -9 $$"])
+def test_what_a_program_that_hangs_or_fails_has_not_read_is_said(models, monkeypatch, stand_in, script):
+    monkeypatch.setattr(screen_text, "TIME_LIMIT_SECONDS", 2)
+    stand_in(script)
+    screens = StudyScreens(find_reader(models.marks))
+    assert screens.read(render_label(np.random.default_rng(4)).grey) == Site()
+    (note,) = screens.notes
+    assert "not read off the screen of 1 of 1 images" in note
+
+
+def test_once_its_time_is_spent_no_more_screens_of_a_study_are_read(models, stand_in, tmp_path):
+    log = stand_in("exec sleep 600")
+    paths = [labelled_study(tmp_path / str(number), "LT BREAST 2:00 RAD")[0] for number in range(3)]
+    for number, path in enumerate(paths):
+        dataset = dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number + 1}"
+        dataset.StudyInstanceUID = "1.3"
+        dataset.save_as(path)
+    (study,) = load_study(paths)
+    reader = find_reader(models.marks, study_seconds=2)
+    selection = select_frames(study, reader=reader, maximum_frames_per_instance=8, maximum_frames_per_study=8)
+    assert len(selection.frames) == 3
+    assert starts(log).count("-") == 1, "the first took all the time"
+    assert [one for one in selection.warnings if "not read off the screen of 3 of 3 images" in one]
+    assert selection.screen_reader == "tesseract 9.9 (eng)"
+
+
+def test_the_program_is_asked_once_what_it_can(models, stand_in):
+    log = stand_in("exit 0")
+    assert find_reader(models.marks) == find_reader(models.marks)
+    assert starts(log) == ["--list-langs", "--version"]
+
+
+def test_a_page_of_many_lines_is_not_read(models, stand_in):
+    log = stand_in("echo LT BREAST")
+    page = Image.new("L", (300, 24 * (screen_text.MAXIMUM_LINES + 10)))
+    for line in range(page.height // 24):
+        write(page, (8, 24 * line + 4), "LT BREAST 2:00 RAD", (None, 14), 230)
+    reader = find_reader(models.marks)
+    assert reader is not None
+    assert reader.read(np.asarray(page)) is None
+    assert reader.read(np.asarray(page)[:240]) == Site("L")
+    assert "-" not in starts(log)[:2]
+
+
+def analysis_of(paths: tuple[Path, ...], folder: Path) -> dict[str, object]:
+    return {
+        "paths": [str(path) for path in paths],
+        "output_folder": str(folder),
+        "composed_at": AT.isoformat(),
+        "result_number": 1,
+        "predecessor": None,
+        "warnings": [],
+    }
+
+
+def test_a_program_that_hangs_dies_with_the_analysis(stand_in, tmp_path):
+    log = stand_in("exec sleep 600")
+    request = analysis_of(labelled_study(tmp_path / "study", "LT BREAST 2:00"), tmp_path / "out")
+    analyst = Analyst(Settings(), "app.analyse")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(analyst.ask, request)
+        wait_until(lambda: "-" in starts(log), "the program to be started")
+        number = int(log.read_text().splitlines()[-1].split()[0])
+        assert Path(f"/proc/{number}").exists()
+        analyst.stop()
+        wait_until(lambda: not alive(number), "the program to end")
+        with pytest.raises(AnalysisError):
+            asked.result()
+
+
+def alive(number: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_reading_the_screen_can_be_switched_off(stand_in, tmp_path):
+    log = stand_in("echo LT BREAST")
+    request = analysis_of(labelled_study(tmp_path / "study", "LT BREAST 2:00"), tmp_path / "out")
+    analyst = Analyst(Settings(analysis={"read_screen_text": False}), "app.analyse")
+    try:
+        analyst.ask(request)
+    finally:
+        analyst.stop()
+    assert starts(log) == [], "with the default it is started: see the test above"
+    said = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert said["screen_reader"] is None
+    assert {one["laterality"] for one in said["lesions"]} == {None}
 
 
 def labelled_study(folder: Path, words: str, *codes: str) -> tuple[Path, ...]:
@@ -167,6 +277,42 @@ def test_the_report_names_the_source(analysed):
     assert joint_source([Source.HEADER, None, Source.SCREEN]) is Source.BOTH
 
 
-def test_reading_the_screen_can_be_switched_off():
-    assert Settings().analysis.read_screen_text
-    assert not Settings(analysis={"read_screen_text": False}).analysis.read_screen_text
+def placed(result: StudyResult, sides: Source, hours: Source) -> StudyResult:
+    """The result as if its first lesion were said to be at 2 o'clock of the left breast."""
+    lesion = result.lesions[0]
+    view = lesion.tracks[0].views[0]
+    frame = dataclasses.replace(
+        view.frame, laterality="L", clock_hour=2, laterality_source=sides, clock_source=hours
+    )
+    track = dataclasses.replace(lesion.tracks[0], views=(dataclasses.replace(view, frame=frame),))
+    lesion = dataclasses.replace(lesion, tracks=(track,), laterality="L", clock_hour=2)
+    return dataclasses.replace(
+        result, lesions=(lesion,), frames=(frame,), screen_reader="tesseract 9.9 (eng)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sides", "hours", "coded"),
+    [
+        (Source.SCREEN, Source.SCREEN, set()),
+        (Source.HEADER, Source.SCREEN, {LEFT}),
+        (Source.BOTH, Source.BOTH, {LEFT, TWO}),
+    ],
+)
+def test_what_the_screen_alone_says_is_said_in_words_and_not_coded(analysed, context, sides, hours, coded):
+    bare = analysed("calibrated")
+    report = compose_report(placed(bare, sides, hours), context)
+    sr, *captures = [one.dataset for one in report.objects]
+    text = sr.to_json()
+    assert {code for code in (LEFT, TWO) if f'"{code}"' in text} == coded
+    assert "2 o'clock" in text
+    assert f"(by {hours})" in text
+    assert "tesseract 9.9 (eng)" in text
+    assert {one.Laterality for one in captures} <= {"", "L" if coded else ""}
+    (lesion,) = report.summary["lesions"]
+    assert (lesion["laterality_source"], lesion["clock_hour_source"]) == (sides, hours)
+    assert json.loads(json.dumps(report.summary)) == report.summary
+    plain = compose_report(bare, context)
+    assert not {one.sop_instance_uid for one in plain.objects} & {
+        one.sop_instance_uid for one in report.objects
+    }

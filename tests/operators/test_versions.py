@@ -20,7 +20,8 @@ from operators.report.canvas import Canvas
 from operators.report.composed import Predecessor, ReportContext
 from operators.report.uids import derive_uid, result_key
 from operators.report.wording import number_text
-from operators.study import Instance, Reason, SetAside, Study
+from operators.site import Source
+from operators.study import Frame, Instance, Reason, Region, SetAside, Study
 
 MALIGNANT = "malignant, two views"
 AT = datetime(2026, 5, 4, 12, 30, 15, tzinfo=UTC)
@@ -72,6 +73,9 @@ def test_report_captures_and_page_say_what_they_replace(analysed, monkeypatch):
     assert (series.SeriesInstanceUID, document.ReferencedSOPInstanceUID) == ("1.2.3.5", "1.2.3.4")
 
 
+UNKNOWN = st.just((None, None))
+SIDES = UNKNOWN | st.tuples(st.sampled_from("LR"), st.sampled_from(Source))
+HOURS = UNKNOWN | st.tuples(st.integers(1, 12), st.sampled_from(Source))
 # What a result depends on, each part by itself.
 PARTS = st.fixed_dictionaries(
     {
@@ -81,6 +85,8 @@ PARTS = st.fixed_dictionaries(
         "model": st.text(),
         "settings": st.text(),
         "warnings": st.lists(st.text(), max_size=3),
+        "sites": st.lists(st.tuples(SIDES, HOURS), max_size=3),
+        "reader": st.none() | st.sampled_from(["tesseract 5.3.0 (eng)", "tesseract 5.3.0 (por)"]),
         "number": st.integers(1, 99),
         "predecessor": st.none() | st.text(min_size=1),
     }
@@ -93,15 +99,21 @@ def key_of(parts: dict) -> str:
         for name, digest in parts["inputs"].items()
     )
     study = Study(parts["study"], instances, (), Dataset())
+    cine = Instance(Path("x"), "0", "1.2", "1.1", "1.3", "1.4", "1.2", 8, 8, 9, Dataset())
+    frames = tuple(
+        Frame(cine, number, Region(0, 0, 7, 7), side, hour, side_source, hour_source)
+        for number, ((side, side_source), (hour, hour_source)) in enumerate(parts["sites"], start=1)
+    )
     model = ModelIdentity("lesion", "1", parts["model"], "onnxruntime", "FP32")
     result = StudyResult(
         study=study,
-        frames=(),
+        frames=frames,
         lesions=(),
         set_aside=tuple(SetAside(one, "detail", "1.2.3") for one in parts["aside"]),
         models=(model,),
         settings_digest=parts["settings"],
         warnings=tuple(parts["warnings"]),
+        screen_reader=parts["reader"],
     )
     named = parts["predecessor"]
     earlier = Predecessor(1, AT, "1.2", named, "1.3") if named else None
