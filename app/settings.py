@@ -258,6 +258,15 @@ def load_settings(config: Path | None = None) -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(item) for item in error.errors())) from None
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # what the library says of a file that holds no mapping
+        raise SettingsError(
+            f"settings file {path} holds no sections ({type(error).__name__}): it starts with a line such as "
+            "`gateway:`"
+        ) from None
     except yaml.YAMLError as error:
         where = str(getattr(error, "problem_mark", "")).strip()
         raise SettingsError(

@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log().error("gateway-cannot-start", code=error.code, remedy=str(error))
         return error.exit_status
     except OSError as error:
-        log().error("gateway-cannot-start", error=type(error).__name__, remedy=error.strerror)
+        log().error(
+            "gateway-cannot-start",
+            error=type(error).__name__,
+            remedy=f"{error.strerror}: see gateway.host, gateway.port and state_folder",
+        )
         return 1
     except Exception as error:
         # The last border: whoever started this process starts it again.

@@ -44,7 +44,7 @@ def summarise(result: StudyResult, context: ReportContext) -> dict[str, Any]:
                 "detail": one.detail,
                 "sop_instance_uid": one.sop_instance_uid,
                 "frame_number": one.frame_number,
-                "file_name": one.file_name,
+                "file_name": _printable(one.file_name),
             }
             for one in result.set_aside
         ],
@@ -134,3 +134,8 @@ def _data_uri(picture: RGB) -> str:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _printable(file_name: str | None) -> str | None:
+    """A file name as valid Unicode: bytes that are none (PEP 383) become escapes."""
+    return None if file_name is None else file_name.encode("utf-8", "backslashreplace").decode()

@@ -60,6 +60,17 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "absent.yaml")
 
 
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words\n", "1: 2\n", "gateway: [1]\n"])
+def test_a_file_without_sections_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.delenv("BUSMAP_CONFIG", raising=False)
+    path = tmp_path / "busmap.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError):
+        load_settings(path)
+
+
 def test_an_unknown_variable_names_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUSMAP_GATEWAY__PROT", "104")
     with pytest.raises(SettingsError, match="BUSMAP_GATEWAY__PORT"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -135,7 +136,8 @@ def test_a_failed_study_is_tried_again_with_what_was_sent_anew(node: Node) -> No
     first, second = ultrasound("1", "again"), ultrasound("2", "again", PatientID="P2")
     assert send(node.port, first, second) == [0, 0]
     assert finished(node, "again").failure_code == "input-mixed-patients"
-    assert "busmap retry" in " ".join(render_status(read_status(node.settings)).split())
+    shown = re.sub(r"[\s│]", "", render_status(read_status(node.settings)))  # a cell breaks where it must
+    assert "busmapretry" in shown
     assert send(node.port, ultrasound("2", "again")) == [0]
     assert line(node, "again").quarantined == 1
     retry(node.settings, uid("again"), use_resent=True)
@@ -143,6 +145,26 @@ def test_a_failed_study_is_tried_again_with_what_was_sent_anew(node: Node) -> No
     assert (found.job_state, found.images, found.quarantined) == ("done", 2, 1)
     with pytest.raises(StoreError, match="not failed"):
         retry(node.settings, uid("again"), use_resent=False)
+
+
+def test_an_image_moved_to_another_study_can_follow_it(node: Node) -> None:
+    stays, strays = ultrasound("1", "wrong"), ultrasound("2", "wrong")
+    assert send(node.port, stays, strays) == [0, 0]
+    finished(node, "wrong")
+    strays.StudyInstanceUID, strays.PatientID = uid("right"), "P2"  # the source corrects it, under its UID
+    assert send(node.port, strays) == [0]
+    waiting = wait_for(lambda: line(node, "right"))
+    assert (waiting.state, waiting.images, waiting.quarantined) == ("idle", 0, 1)
+    assert "arrived in two studies" in waiting.warnings[0]
+    finished(node, "wrong", revision=2)  # says so, too
+    retry(node.settings, uid("right"), use_resent=True)
+    found, left = finished(node, "right"), finished(node, "wrong", revision=3)
+    assert (found.images, left.images, left.quarantined) == (1, 1, 1)
+    for one in (found, left):
+        assert "was moved from one study to another" in one.warnings[0]
+    assert result(node, "wrong", 3)["images"] == 1
+    with pytest.raises(StoreError, match="not failed"):
+        retry(node.settings, uid("right"), use_resent=True)  # there is nothing later than what is used
 
 
 def test_foreign_report_belongs_to_the_study_and_starts_nothing(node: Node) -> None:

@@ -29,6 +29,14 @@ from app.node.store.schema import (
 
 DIFFERENT_BYTES = "duplicate-uid-different-bytes"
 LATER_BYTES_USED = "resent-version-used"
+_CAME_AGAIN = (
+    "arrived again with other bytes: the first version is used, the other is kept in quarantine; find out at "
+    "the sender which one is right."
+)
+_ELSEWHERE = (
+    "arrived in two studies: the one where it came first uses it, the other keeps it in quarantine; if it "
+    "was moved at its source, `busmap retry --use-resent` on the other study moves it here too."
+)
 _OPENING = (InstanceKind.IMAGE, InstanceKind.QUARANTINE)  # the kinds whose arrival may open a study
 
 
@@ -145,15 +153,12 @@ def _keep(connection: Connection, received: ReceivedInstance) -> Outcome:
     study_id = _study_row(connection, received)
     if known:
         _insert_instance(connection, received, study_id, InstanceKind.QUARANTINE)
-        for affected in {study_id, *(row.study_id for row in known)}:
-            _warn(
-                connection,
-                affected,
-                DIFFERENT_BYTES,
-                f"Image {received.sop_instance_uid} arrived again with other bytes: the first version is "
-                "used, the other is kept in quarantine; find out at the sender which one is right.",
-                received.received_at,
-            )
+        of_studies = {study_id, *(row.study_id for row in known)}
+        message = f"Image {received.sop_instance_uid} " + (
+            _CAME_AGAIN if len(of_studies) == 1 else _ELSEWHERE
+        )
+        for affected in of_studies:
+            _warn(connection, affected, DIFFERENT_BYTES, message, received.received_at)
             if received.is_image or any(row.kind != InstanceKind.OTHER for row in known):
                 connection.execute(_OPEN_STUDY, {"study": affected, "at": received.received_at})
         return Outcome.QUARANTINE
@@ -282,14 +287,15 @@ def request_retry(store: Store, study_id: int, now: float, *, use_resent: bool) 
     Parameters
     ----------
     use_resent : take the newest version of each image that came again with other bytes; the version used
-        before goes to quarantine in its place. With such an image a study that is done is opened, too.
+        before goes to quarantine in its place, in another study too, which is then analysed without it. With
+        such an image any study is opened.
     """
     with store.write() as connection:
         newest = connection.execute(
             select(job.c.state).where(job.c.study_id == study_id).order_by(job.c.revision.desc()).limit(1)
         ).scalar()
         changed = False
-        if use_resent and newest in (JobState.DONE, JobState.FAILED):
+        if use_resent and newest in (None, JobState.DONE, JobState.FAILED):
             changed = _use_resent(connection, study_id, now)
         if newest != JobState.FAILED and not changed:
             return False
@@ -301,26 +307,41 @@ def request_retry(store: Store, study_id: int, now: float, *, use_resent: bool) 
 
 def _use_resent(connection: Connection, study_id: int, now: float) -> bool:
     """Swap images with their later versions; False where none came again with other bytes."""
-    changed_any = False
-    held = connection.execute(
-        select(instance.c.id, instance.c.sop_instance_uid, instance.c.kind)
-        .where(instance.c.study_id == study_id)
-        .order_by(instance.c.id)
+    resent = dict(
+        connection.execute(
+            select(instance.c.sop_instance_uid, func.max(instance.c.id))
+            .where(instance.c.study_id == study_id, instance.c.kind == InstanceKind.QUARANTINE)
+            .group_by(instance.c.sop_instance_uid)
+        ).all()
+    )
+    used = connection.execute(
+        select(instance.c.id, instance.c.sop_instance_uid, instance.c.study_id).where(
+            instance.c.sop_instance_uid.in_(resent), instance.c.kind == InstanceKind.IMAGE
+        )
     ).all()
-    resent = {row.sop_instance_uid: row.id for row in held if row.kind == InstanceKind.QUARANTINE}
-    for row in held:
-        if row.kind == InstanceKind.IMAGE and row.sop_instance_uid in resent:
-            for changed, kind in (
-                (row.id, InstanceKind.QUARANTINE),
-                (resent[row.sop_instance_uid], InstanceKind.IMAGE),
-            ):
-                connection.execute(update(instance).where(instance.c.id == changed).values(kind=kind))
-            _now_used(connection, study_id, row.sop_instance_uid, now)
-            changed_any = True
-    return changed_any
+    later = [row for row in used if resent[row.sop_instance_uid] > row.id]
+    for row in later:
+        for changed, kind in (
+            (row.id, InstanceKind.QUARANTINE),
+            (resent[row.sop_instance_uid], InstanceKind.IMAGE),
+        ):
+            connection.execute(update(instance).where(instance.c.id == changed).values(kind=kind))
+        for affected in {study_id, row.study_id}:
+            _now_used(connection, affected, row.sop_instance_uid, now, moved=row.study_id != study_id)
+    for left in {row.study_id for row in later} - {study_id}:
+        # Opened and due at once, if it still holds an image.
+        connection.execute(_OPEN_STUDY, {"study": left, "at": now})
+        connection.execute(
+            update(study)
+            .where(study.c.id == left, study.c.state == StudyState.OPEN)
+            .values(close_requested=1)
+        )
+    return bool(later)
 
 
-def _now_used(connection: Connection, study_id: int, sop_instance_uid: str, now: float) -> None:
+def _now_used(
+    connection: Connection, study_id: int, sop_instance_uid: str, now: float, *, moved: bool
+) -> None:
     """The warning that the first version is used holds no longer; the next result says which one is."""
     connection.execute(
         delete(warning).where(
@@ -329,7 +350,6 @@ def _now_used(connection: Connection, study_id: int, sop_instance_uid: str, now:
             warning.c.message.startswith(f"Image {sop_instance_uid} ", autoescape=True),
         )
     )
-    message = (
-        f"Image {sop_instance_uid} arrived again with other bytes: the later version is used, on request."
-    )
+    what = "was moved from one study to another" if moved else "arrived again with other bytes"
+    message = f"Image {sop_instance_uid} {what}: the later version is used, on request."
     _warn(connection, study_id, LATER_BYTES_USED, message, now)
