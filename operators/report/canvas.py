@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 SMALL, LARGE = 15, 21  # font sizes, pixels
 _LINE = 1.35  # from line to line, in font sizes
+_DOTS_LIGHT, _DOTS_DARK, _BRIGHT = 170, 60, 115  # dotted edges: light on what is darker than _BRIGHT
 _WHITE, _GREY, _BLACK = (255, 255, 255), (150, 150, 150), (0, 0, 0)
 RGB = npt.NDArray[np.uint8]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -143,3 +145,17 @@ def shrunk(grey: npt.NDArray[np.uint8], width: int, height: int) -> tuple[npt.ND
     scale = min(width / grey.shape[1], height / grey.shape[0], 1.0)
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.LANCZOS)), scale
+
+
+def dotted(grey: npt.NDArray[np.uint8], patches: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """The picture, uint8 (rows, columns), with a dotted line along the inside of each patch's edge.
+
+    `patches`: bool, of the picture's shape, or larger where the picture was made smaller. Pixels outside
+    the patches stay as they are.
+    """
+    if patches.shape != grey.shape:
+        size = (grey.shape[1], grey.shape[0])
+        patches = np.asarray(Image.fromarray(patches).resize(size, Image.Resampling.NEAREST))
+    rows, columns = np.indices(grey.shape)
+    dots = patches & ~ndimage.binary_erosion(patches) & ((rows + columns) % 4 < 2)
+    return np.where(dots, np.where(grey < _BRIGHT, _DOTS_LIGHT, _DOTS_DARK), grey).astype(np.uint8)

@@ -1,10 +1,10 @@
 """Secondary captures: what the radiologist sees in any viewer. One summary, and one a lesion.
 
 Promises: the picture of a lesion is its source region at original scale, its pixels untouched under the
-outline except where marks were burnt in: callipers and text are covered, and a line says so, for they may
-name the patient (the original stays in the archive); text stands beside the anatomy, never on it; every
-capture says what it is and that it is not verified. Source: PS3.3 A.8.1; layout as radiologists expect it of
-AI results.
+outline except where marks were found: callipers and text are covered, for they may name the patient (the
+original stays in the archive); a dotted line goes round what is made up, and the panel says so. Text stands
+beside the anatomy, never on it; every capture says what it is and that it is not verified. Source: PS3.3
+A.8.1; layout as radiologists expect it of AI results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from operators.assess_lesions import CATEGORIES
 from operators.findings import Lesion, LesionView, StudyResult
 from operators.report import wording
-from operators.report.canvas import LARGE, RGB, Canvas, height_of, shrunk
+from operators.report.canvas import LARGE, RGB, Canvas, dotted, height_of, shrunk
 from operators.report.composed import ComposedObject, ObjectKind, ReportContext
 from operators.report.document import contributing_equipment, finish, reference_item, serial_number
 from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
@@ -57,7 +57,7 @@ def draw_lesion(lesion: Lesion, result: StudyResult, context: ReportContext) -> 
     view = lesion.key_view
     region = view.frame.region
     canvas = Canvas(region.columns + _PANEL_WIDTH, region.rows)
-    canvas.paste_grey(view.shown.grey, 0, 0)
+    canvas.paste_grey(dotted(view.shown.grey, view.shown.marks.blocks), 0, 0)
     corner = np.array([region.min_x0, region.min_y0], np.float32)
     canvas.outline(view.outline - corner)
     bottom = _panel(canvas, lesion, result, context, region.columns + _MARGIN)
@@ -73,7 +73,8 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
     y = canvas.text(f"L{lesion.number}: {wording.site_text(lesion)}", x, y, width, size=LARGE)
     y = canvas.text(wording.sizes_text(lesion), x, y, width)
     y = canvas.text(wording.shape_text(lesion.key_view.measurement), x, y, width) + 10
-    y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width) + 14
+    y = canvas.text(f"Probability of malignancy {wording.probability_text(given)}", x, y, width)
+    y = canvas.text(wording.INTERVAL, x, y, width, quiet=True) + 14
     values = (given.probability_low, given.probability, given.probability_high)
     marked = CATEGORIES.index(given.category) if given.category else None
     y = canvas.scale(CATEGORIES, values, marked, (x, y))
@@ -109,7 +110,8 @@ def lay_out_summary(result: StudyResult, context: ReportContext) -> Canvas:
         y = _thumbnails(canvas, result, x, y) + 12
     for line in _shortened(_remarks(result), _REMARKS, "remarks"):
         y = canvas.text(line, x, y, width, quiet=True)
-    foot = (wording.number_text(context), wording.models_text(result.models))
+    foot = [wording.INTERVAL] if result.lesions else []
+    foot += [wording.number_text(context), wording.models_text(result.models)]
     y = max(y + 10, _SUMMARY_SIZE[1] - _BOTTOM - sum(height_of(line, width) for line in foot))
     for line in foot:
         y = canvas.text(line, x, y, width, quiet=True)
@@ -126,8 +128,8 @@ def _shortened(lines: list[str], most: int, what: str) -> list[str]:
 def _remarks(result: StudyResult) -> list[str]:
     return [
         *wording.covered_lines([view for _, view in _pictured(result)]),
-        *(f"Note: {warning}" for warning in result.warnings),
-        *(f"Set aside: {line}" for line in wording.aside_lines(result.set_aside)),
+        *(f"Note: {wording.without_settings(warning)}" for warning in result.warnings),
+        *(f"Set aside: {wording.without_settings(line)}" for line in wording.aside_lines(result.set_aside)),
     ]
 
 
@@ -140,7 +142,7 @@ def _thumbnails(canvas: Canvas, result: StudyResult, x: int, y: int) -> int:
     for lesion, view in _pictured(result):
         top = canvas.text(f"L{lesion.number}", x, y, _THUMBNAIL[0])
         small, scale = shrunk(view.shown.grey, *_THUMBNAIL)
-        canvas.paste_grey(small, x, top)
+        canvas.paste_grey(dotted(small, view.shown.marks.blocks), x, top)
         corner = np.array([view.frame.region.min_x0, view.frame.region.min_y0], np.float32)
         canvas.outline((view.outline - corner) * scale + np.array([x, top], np.float32))
         x += _THUMBNAIL[0] + 16

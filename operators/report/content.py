@@ -41,6 +41,7 @@ from operators.report.composed import ReportContext
 from operators.report.document import serial_number
 from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
 from operators.report.wording import (
+    INTERVAL,
     NOT_VERIFIED,
     RESEARCH_USE,
     Status,
@@ -215,7 +216,7 @@ def _study_evaluations(result: StudyResult, context: ReportContext) -> Container
         f"{number_text(context)}.",
         headline(result),
         *(lesion_text(lesion) for lesion in result.lesions),
-        *([prevalence_text(context)] if result.lesions else []),
+        *([INTERVAL, prevalence_text(context)] if result.lesions else []),
         *(f"Set aside: {line}" for line in aside_lines(result.set_aside)),
         *(f"Note: {warning}" for warning in result.warnings),
     ]

@@ -125,6 +125,7 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
         warnings=result.warnings,
         pictures=[_data_uri(picture) for picture in pictures],
         number=wording.number_text(context),
+        interval=wording.INTERVAL,
         prevalence=wording.prevalence_text(context),
         models=wording.models_text(result.models),
     )

@@ -6,6 +6,7 @@ nothing found, nothing usable and everything set aside are said, with the reason
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
@@ -16,11 +17,15 @@ from operators.report.uids import VERSION
 from operators.study import Reason, SetAside
 
 NOT_VERIFIED = "AI result, not verified"
+INTERVAL = "In brackets: lower and upper probability (Venn-Abers)"
 RESEARCH_USE = "Research use. Not a cleared device, not for diagnosis."
 CATEGORY_NAME = "BI-RADS-aligned category (AI)"
 SIDES = {"L": "left breast", "R": "right breast", None: "side not stated"}
 # What is set aside for its kind and says nothing of the quality of a study: not worth a warning.
 _EXPECTED = frozenset({Reason.NOT_AN_IMAGE, Reason.OWN_RESULT, Reason.FRAME_LIMIT})
+_SETTING = r"\b(?:analysis|report|gateway|worker)\.[a-z_]+"
+_SETTING_CLAUSE = re.compile(rf"; [^;]*{_SETTING}[^;]*$")
+_SETTING_NAME = re.compile(rf"(?<=setting) {_SETTING}")
 
 
 class Status(StrEnum):
@@ -52,11 +57,11 @@ def headline(result: StudyResult) -> str:
     frames = len(result.frames)
     held = len(result.study.instances)
     of = f"{images} image{'s' * (images != 1)}" if images == held else f"{images} of {held} images"
-    looked = f"{frames} frame{'s' * (frames != 1)} of {of}"
+    looked = f"{frames} frame{'s' * (frames != 1)} of {of} looked at"
     if status is Status.NO_FINDINGS:
-        return f"No lesion found on {looked}. This does not exclude one."
+        return f"No lesion found; {looked}. This does not exclude one."
     count = len(result.lesions)
-    return f"{count} lesion{'s' * (count != 1)} found on {looked}."
+    return f"{count} lesion{'s' * (count != 1)} found; {looked}."
 
 
 def site_text(lesion: Lesion) -> str:
@@ -176,6 +181,11 @@ def aside_lines(set_aside: Sequence[SetAside]) -> list[str]:
     ]
 
 
+def without_settings(line: str) -> str:
+    """A remark without the names of settings, for a picture; status and result.json keep them."""
+    return _SETTING_NAME.sub("", _SETTING_CLAUSE.sub(".", line))
+
+
 def prevalence_text(context: ReportContext) -> str:
     """For which share of malignant lesions a probability holds, and where it was learned."""
     return (
@@ -206,9 +216,10 @@ def number_text(context: ReportContext) -> str:
 
 
 def covered_lines(views: Sequence[LesionView]) -> list[str]:
-    """That burnt-in marks were taken out of what is shown, where there were any."""
-    removed = any(view.shown.marks.mask.any() for view in views)
-    return ["Callipers and text removed from this picture; the original keeps them"] if removed else []
+    """What the dotted patches are, where there are any; that all marks were found is not claimed."""
+    if not any(view.shown.marks.blocks.any() for view in views):
+        return []
+    return ["Dotted: callipers and text that were found are covered here; the original has them"]
 
 
 def source_text(lesion: Lesion) -> str:

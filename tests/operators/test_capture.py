@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from models.runtime.marks import Marks
 from operators.compose_report import compose_report
 from operators.findings import StudyResult
 from operators.frame_pixels import stream_pixels
-from operators.report.canvas import _GREY, _WHITE, SMALL, _font, wrap
+from operators.report.canvas import _GREY, _WHITE, SMALL, _font, dotted, wrap
 from operators.report.capture import draw_lesion, draw_summary, lay_out_summary
 from operators.report.composed import ObjectKind, Predecessor, ReportContext
 from operators.study import Reason, SetAside
 from tests.operators.conftest import AT
 
 TWO_VIEWS = "benign, two views"
+NO_MARKS = Marks(np.zeros((2, 2), bool), np.zeros((2, 2), bool))
 
 
 def test_pixels_away_from_the_outline_are_the_sources(analysed, context):
@@ -141,3 +143,34 @@ def test_a_modality_setting_reaches_the_captures(analysed, context):
 @given(st.text(max_size=300), st.integers(60, 900))
 def test_lines_stay_inside_their_width(words, width):
     assert all(_font(SMALL).getlength(line) <= width for line in wrap(words, width))
+
+
+@pytest.mark.parametrize("shade", [0, 80, 114, 115, 200, 255])
+def test_a_dotted_line_goes_round_what_is_made_up_and_nothing_else_changes(shade):
+    grey = np.full((60, 80), shade, np.uint8)
+    patches = np.zeros_like(grey, bool)
+    patches[10:30, 20:70] = patches[50:, :15] = True
+    drawn = dotted(grey, patches)
+    changed = drawn != grey
+    edge = patches & ~ndimage.binary_erosion(patches)
+    assert not (changed & ~edge).any()
+    assert 0.4 < changed[edge].mean() < 0.6
+    assert np.abs(drawn[changed].astype(int) - shade).min() >= 50, "seen on light and on dark"
+    near = ndimage.maximum_filter(changed, 5)
+    assert near[edge].all(), "all the way round"
+
+
+def test_both_captures_mark_what_is_made_up(analysed, context):
+    result = analysed("calibrated")
+    view = result.lesions[0].key_view
+    edge = view.shown.marks.blocks & ~ndimage.binary_erosion(view.shown.marks.blocks)
+    away = edge & ~ndimage.binary_dilation(view.mask, iterations=6)
+    assert away.any()
+    shown = draw_lesion(result.lesions[0], result, context)[: edge.shape[0], : edge.shape[1], 0]
+    assert 0.3 < (shown != view.shown.grey)[away].mean() < 0.7
+    plain = dataclasses.replace(view, shown=dataclasses.replace(view.shown, marks=NO_MARKS))
+    track = dataclasses.replace(result.lesions[0].tracks[0], views=(plain,))
+    bare = dataclasses.replace(result, lesions=(dataclasses.replace(result.lesions[0], tracks=(track,)),))
+    (picture,) = (box for box in lay_out_summary(result, context).boxes if not box.words)
+    where = np.s_[picture.top : picture.bottom, picture.left : picture.right]
+    assert (draw_summary(result, context)[where] != draw_summary(bare, context)[where]).any()

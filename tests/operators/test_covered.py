@@ -26,6 +26,7 @@ from tests.programs import program
 NAME = "SCHMIDT ANNA 1961"
 NOTHING = np.zeros((2, 2), bool)
 FONTS = [(None, 15), (None, 24), ("bitmap", 1), ("bitmap", 2)]
+LETTERS = [*((font, 230) for font in FONTS), ((None, 24), 80)]
 
 
 def write(picture: Image.Image, place: tuple[int, int], words: str, font: tuple, shade: int) -> None:
@@ -77,9 +78,9 @@ def read(picture: np.ndarray) -> str:
     return re.sub(r"[^A-Z0-9]", "", words.upper())
 
 
-@pytest.mark.parametrize("font", FONTS)
-def test_a_name_over_the_anatomy_is_covered_in_every_capture(analysed, context, tmp_path, font):
-    result = analysed(named_study(tmp_path / "study", font))
+@pytest.mark.parametrize(("font", "shade"), LETTERS)
+def test_a_name_over_the_anatomy_is_covered_in_every_capture(analysed, context, tmp_path, font, shade):
+    result = analysed(named_study(tmp_path / "study", font, shade=shade))
     ((_, lesion_capture), (_, summary)) = [
         (one.kind, one.dataset) for one in reversed(compose_report(result, context).objects[1:])
     ]

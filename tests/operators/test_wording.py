@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from operators.compose_report import compose_report
+from operators.report.capture import lay_out_summary
+from operators.report.wording import INTERVAL, covered_lines, headline
+from operators.study import Reason, SetAside
 
 ROOT = Path(__file__).parents[2]
 ADVICE = re.compile(
@@ -69,3 +73,46 @@ def test_no_result_advises_and_each_says_where_it_was_learned(analysed, context,
         assert "learned from biopsied lesions, a third of them malignant" in said[0]
         assert "33%" in report.page
         assert report.summary["malignant_prevalence"] == 0.33
+
+
+ASIDE = {
+    "Of 112 frames 50, evenly spread, were looked at; the limits are the settings "
+    "analysis.maximum_frames_per_instance and analysis.maximum_frames_per_study.": "spread, were looked at.",
+    "The study has more images than the setting analysis.maximum_frames_per_study allows.": (
+        "more images than the setting allows."
+    ),
+    "A secondary capture without calibration; the setting analysis.accept_secondary_capture allows it.": (
+        "without calibration."
+    ),
+}
+
+
+def test_no_picture_names_a_setting_and_status_does(analysed, context) -> None:
+    aside = tuple(SetAside(Reason.FRAME_LIMIT, detail, "1.2", None, "x") for detail in ASIDE)
+    result = dataclasses.replace(analysed("calibrated"), set_aside=aside)
+    shown = " ".join(box.words for box in lay_out_summary(result, context).boxes)
+    assert "analysis." not in shown
+    assert "maximum" not in shown
+    for kept in ASIDE.values():
+        assert kept in shown
+    assert "analysis.maximum_frames_per_study" in str(compose_report(result, context).summary["remarks"])
+
+
+def test_what_was_looked_at_is_no_part_of_what_was_found(analysed) -> None:
+    assert headline(analysed("benign, two views")).startswith(
+        "1 lesion found; 2 frames of 2 images looked at."
+    )
+
+
+def test_an_interval_is_explained_wherever_it_stands(analysed, context) -> None:
+    result = analysed("calibrated")
+    report = compose_report(result, context)
+    assert INTERVAL in " ".join(box.words for box in lay_out_summary(result, context).boxes)
+    assert INTERVAL in report.page
+    assert INTERVAL in report.objects[0].dataset.to_json()
+
+
+def test_what_is_covered_is_said_without_claiming_that_all_was_found(analysed) -> None:
+    (line,) = covered_lines([analysed("calibrated").lesions[0].key_view])
+    assert "that were found" in line
+    assert "removed" not in line
