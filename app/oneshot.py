@@ -81,15 +81,14 @@ def _run(source: Path, target: Path, config: Path | None, stoppable: Stoppable) 
     _say("loading the models")
     engines = load(settings)
     context = ReportContext(composed_at=datetime.now().astimezone())
-    with tempfile.TemporaryDirectory(prefix="busmap-") as scratch:
-        stoppable.scratch = Path(scratch)
+    with stoppable.scratch() as scratch:
         results = []
         for number, study in enumerate(studies, start=1):
             _say(f"analysing study {number} of {len(studies)}: {len(study.instances)} images")
-            results.append(Path(scratch) / str(number))
+            results.append(scratch / str(number))
             job = Job(study.paths, results[-1], context)
             run(job, engines=engines, settings=settings)
-        merged = Path(scratch) / "output"
+        merged = scratch / "output"
         _merge(results, merged)
         try:
             with stoppable.publishing():

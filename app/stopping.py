@@ -12,9 +12,10 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -26,13 +27,23 @@ def block_stop_signals() -> None:
 
 
 class Stoppable:
-    """A run that may be ended at any moment. `scratch` is what goes when it is."""
+    """A run that may be ended at any moment; its scratch folder goes with it."""
 
     def __init__(self) -> None:
-        self.scratch: Path | None = None
+        self._scratch: Path | None = None
         self._ended = threading.Event()
         self._publishing = threading.Lock()
         self._waiter = threading.Thread(target=self._wait, name="stop", daemon=True)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for the run. No signal falls between its making and its being known here."""
+        with self._publishing:
+            self._scratch = Path(tempfile.mkdtemp(prefix="busmap-"))
+        try:
+            yield self._scratch
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     @contextmanager
     def publishing(self) -> Iterator[None]:
@@ -60,7 +71,19 @@ class Stoppable:
         with self._publishing:
             if self._ended.is_set():
                 return
-            if self.scratch is not None:
-                shutil.rmtree(self.scratch, ignore_errors=True)
+            if self._scratch is not None:
+                _remove(self._scratch)
             print("busmap: stopped; nothing was written", file=sys.stderr, flush=True)
             os._exit(128 + number)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that other threads still write to.
+
+    Renamed first: what they make from now on by the old name fails, and none appears behind the removal.
+    """
+    going = folder.with_name(f"{folder.name}-going")
+    with suppress(OSError):
+        folder.rename(going)
+    for one in (going, folder):
+        shutil.rmtree(one, ignore_errors=True)
