@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,15 +25,13 @@ from app.logs import log
 from app.node.association import free_when_over
 from app.node.clock import Chance, Clock
 from app.node.crash import crash_point
-from app.node.identity import MISMATCH, OFF, RELEASED, read_patient
-from app.node.identity_query import IdentityCheck
+from app.node.patients import PatientCheck, Sender
 from app.node.reject import RejectionNotes
 from app.node.store.database import Store
 from app.node.store.deliveries import (
     Delivery,
     is_wanted,
     record_accepted,
-    record_mismatch,
     record_parked,
     record_retry,
     record_untouched,
@@ -77,14 +73,6 @@ def retry_delay(attempts: int, settings: DeliverySettings, chance: Chance) -> fl
     return chance() * min(settings.retry_maximum_seconds, doubled)
 
 
-@dataclass(frozen=True)
-class Sender:
-    """Who sends: the calling AE title, and how."""
-
-    ae_title: str
-    settings: DeliverySettings
-
-
 class Deliverer:
     """Serves one destination; a dead one holds up no other."""
 
@@ -94,6 +82,7 @@ class Deliverer:
         self._store, self._destination, self._sender = store, destination, sender
         self._clock, self._chance = clock, chance
         self._stop = threading.Event()
+        self._patients = PatientCheck(store, destination, sender)
         self._notes = RejectionNotes(store, destination.name, clock) if destination.rejection_note else None
 
     def run(self, wake: threading.Event, poll_seconds: float) -> None:
@@ -123,7 +112,10 @@ class Deliverer:
     def send_due(self) -> bool:
         """Send everything that is due now over one association; answers whether there was anything."""
         due = take_due(self._store, self._destination.name, self._clock.now())
-        cleared = self._compare([one for one in due if self._is_whole(one)])
+        whole = [one for one in due if self._is_whole(one)]
+        cleared, differing = self._patients.compare(whole, self._stop)
+        if differing:
+            self._log_parked(differing, "identity-mismatch", "busmap status")
         if cleared:
             self._send(cleared)
         if self._notes is not None:
@@ -133,37 +125,6 @@ class Deliverer:
     def _make_notes(self) -> bool:
         """Queue the rejection notes that what was sent calls for; answers whether there is one."""
         return self._notes is not None and self._notes.make()
-
-    def _compare(self, due: Sequence[Delivery]) -> list[Delivery]:
-        """Compare patients before sending: what may be sent, with its `identity`; the rest is parked."""
-        destination, seconds = self._destination, self._sender.settings.identity_timeout_seconds
-        if destination.identity_check == "off":
-            return [replace(one, identity=OFF) for one in due]
-        cleared, differing = [], defaultdict(list)
-        with IdentityCheck(destination, self._sender.ae_title, seconds) as check:
-            for index, one in enumerate(due):
-                if self._stop.is_set():
-                    record_untouched(self._store, [left.delivery_id for left in due[index:]])
-                    break
-                if one.identity == RELEASED:
-                    cleared.append(one)
-                    continue
-                compared = check.compare(one.study_instance_uid, read_patient(self._path(one)))
-                if compared.code == MISMATCH:
-                    differing[compared.differing].append(one)
-                else:
-                    cleared.append(replace(one, identity=compared.code))
-        for keywords, parked in differing.items():
-            self._park_mismatch(parked, keywords)
-        return cleared
-
-    def _park_mismatch(self, due: Sequence[Delivery], keywords: Sequence[str]) -> None:
-        message = (
-            f"identity-mismatch: {', '.join(keywords)} of the destination's study differ from the images "
-            "analysed; correct the study, or release the result with `busmap resend --release-identity`"
-        )
-        record_mismatch(self._store, [one.delivery_id for one in due], message)
-        self._log_parked(due, "identity-mismatch", "busmap status")
 
     def _is_whole(self, one: Delivery) -> bool:
         path = self._path(one)

@@ -15,9 +15,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-MATCHED, MISMATCH, RELEASED, OFF = "matched", "mismatch", "released", "off"
+from app.node.store.schema import IdentityCode
+
 KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
-_COMPARED = (MATCHED, MISMATCH, RELEASED, OFF)
 _ACCENTED = ("LATIN", "GREEK", "CYRILLIC")  # scripts whose accents get lost on the way
 _WHY = {
     "study-unknown": "the destination does not know the study",
@@ -81,13 +81,19 @@ def compare(ours: Patient, theirs: Sequence[Patient]) -> Compared:
         return Compared("study-unknown")
     differing = {keyword for one in theirs for keyword in _differing(ours, one)}
     if differing:
-        return Compared(MISMATCH, tuple(keyword for keyword in KEYWORDS if keyword in differing))
-    return Compared(MATCHED if any(_comparable(ours, one) for one in theirs) else "nothing-to-compare")
+        return Compared(IdentityCode.MISMATCH, tuple(keyword for keyword in KEYWORDS if keyword in differing))
+    return Compared(
+        IdentityCode.MATCHED if any(_comparable(ours, one) for one in theirs) else "nothing-to-compare"
+    )
 
 
 def not_checked(code: str | None) -> str | None:
     """Why a delivery's identity was not checked, for a person; None where it was, or was not to be."""
-    return None if code is None or code in _COMPARED else _WHY.get(code, f"the query was answered {code}")
+    return (
+        None
+        if code is None or code in set(IdentityCode)
+        else _WHY.get(code, f"the query was answered {code}")
+    )
 
 
 def _differing(ours: Patient, theirs: Patient) -> list[str]:

@@ -25,8 +25,9 @@ from app.node.analyst import RESOURCES_SHORT, AnalysisRefused, Analyst
 from app.node.assembly import Assembly
 from app.node.clock import Clock, SystemClock, system_chance
 from app.node.crash import crash_point
-from app.node.deliver import Deliverer, Sender
+from app.node.deliver import Deliverer
 from app.node.jobs import DbosJobs, Execution, Jobs
+from app.node.patients import Sender
 from app.node.process import (
     DEFAULT_ANALYSER,
     WORKER_FILE,

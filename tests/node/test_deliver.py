@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.node.assembly import Assembly
-from app.node.deliver import Deliverer, Sender, Verdict, retry_delay, verdict
+from app.node.deliver import Deliverer, Verdict, retry_delay, verdict
+from app.node.patients import Sender
 from app.node.status import read_status, resend
 from app.node.store.deliveries import park_unknown, result_folder, take_due
 from app.node.store.overview import StudyLine

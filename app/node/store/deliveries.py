@@ -14,9 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import func, insert, select, update
 
-from app.node.identity import MISMATCH, RELEASED
 from app.node.store.database import Store
-from app.node.store.schema import DeliveryState, JobState, delivery, job, result_object, study
+from app.node.store.schema import DeliveryState, IdentityCode, JobState, delivery, job, result_object, study
 from app.node.store.versions import is_replaced, supersede
 from app.node.store.work import REJECTION_NOTE, ResultObject
 
@@ -142,7 +141,7 @@ def record_parked(store: Store, delivery_ids: Sequence[int], status: int | None,
 
 def record_mismatch(store: Store, delivery_ids: Sequence[int], message: str) -> None:
     """The destination's study names another patient; a person has to look."""
-    _record(store, delivery_ids, DeliveryState.PARKED, None, message, identity=MISMATCH)
+    _record(store, delivery_ids, DeliveryState.PARKED, None, message, identity=IdentityCode.MISMATCH)
 
 
 def record_untouched(store: Store, delivery_ids: Sequence[int]) -> None:
@@ -192,7 +191,7 @@ def requeue_study(
                 select(result_object.c.id, result_object.c.kind).where(result_object.c.job_id == newest)
             )
         }
-        identity = RELEASED if release_identity else None
+        identity = IdentityCode.RELEASED if release_identity else None
         again = (DeliveryState.ACCEPTED, DeliveryState.QUEUED, DeliveryState.PARKED)
         changed = connection.execute(
             update(delivery)

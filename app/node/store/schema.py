@@ -89,6 +89,15 @@ class DeliveryState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class IdentityCode(StrEnum):
+    """Values of delivery.identity that say what was found; any other says why nothing was compared."""
+
+    MATCHED = "matched"
+    MISMATCH = "mismatch"
+    RELEASED = "released"
+    OFF = "off"
+
+
 class InstanceKind(StrEnum):
     """Kinds of instance.kind."""
 
