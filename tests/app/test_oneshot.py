@@ -275,23 +275,21 @@ def _catches(pid: int, number: int) -> bool:
 def test_what_is_written_while_a_run_ends_stays_nowhere(tmp_path):
     """A thread that writes on, as the graph's do, while the folder is removed."""
     program = """
-import os, pathlib, signal, threading
+import os, signal, sys, threading
 from app.stopping import Stoppable
+sys.setswitchinterval(1e-6)
 with Stoppable() as stoppable, stoppable.scratch() as scratch:
-    def write(name):
+    def keep_on(name):
         number = 0
         while True:
             number += 1
-            (scratch / f"{name}-{number}").touch()
-    def keep_on(name):
-        while True:
             try:
-                write(name)
+                (scratch / f"{name}-{number}").touch()
             except OSError:
                 pass
     for name in range(4):
         threading.Thread(target=keep_on, args=(name,), daemon=True).start()
-    while len(os.listdir(scratch)) < 200:
+    while len(os.listdir(scratch)) < 2000:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait()
