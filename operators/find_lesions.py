@@ -88,7 +88,7 @@ def find_lesions(
             found, notes = _instance(wanted, search)
         except UndecodableError as error:
             aside = [one for one in aside if not _of_frames(one, wanted[0].instance)]
-            aside.append(_aside(wanted[0].instance, None, error.reason, error.detail))
+            aside.append(SetAside.of(wanted[0].instance, None, error.reason, error.detail))
             continue
         frames += search.frames
         aside += search.set_aside
@@ -226,11 +226,7 @@ def _unfamiliar(frame: Frame, kind: str | None) -> SetAside:
         f"{f' but like {looks_like}' if looks_like else ''}; nothing is said of it."
     )
     several = frame.instance.number_of_frames > 1
-    return _aside(frame.instance, frame.frame_number if several else None, reason, detail)
-
-
-def _aside(instance: Instance, number: int | None, reason: Reason, detail: str) -> SetAside:
-    return SetAside(reason, detail, instance.sop_instance_uid, number, instance.path.name)
+    return SetAside.of(frame.instance, frame.frame_number if several else None, reason, detail)
 
 
 class FindLesionsOperator(Operator):

@@ -177,3 +177,10 @@ def _check_layout(layout: PixelLayout, header: Dataset) -> None:
             "Bits Stored or Pixel Representation do not fit an ultrasound image (PS3.3 C.8.5.6.1); "
             "correct it at its source."
         )
+
+
+def cut_after(layout: PixelLayout, whole: int) -> UndecodableError:
+    """The error for pixel data that ends after `whole` of the frames that the header declares."""
+    return undecodable(
+        f"Pixel data is cut: of {layout.number_of_frames} frames declared {whole} are whole; send it again."
+    )

@@ -33,7 +33,8 @@ class _Picked:
     frames: list[Frame] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    places: tuple[Region, ...] = ()  # of the pictures on its first frame
+    # Of the pictures on its first frame, each with how many its region was cut into.
+    places: tuple[tuple[Region, int], ...] = ()
 
 
 def select_frames(
@@ -120,14 +121,14 @@ def _pick(instance: Instance, frame_numbers: Sequence[int], screens: StudyScreen
     picked.warnings += reading.warnings
     whole = _unusable_by_header(reading)
     if whole:
-        picked.set_aside.append(_aside(instance, None, *whole))
+        picked.set_aside.append(SetAside.of(instance, None, *whole))
         return picked
     try:
         stated = None
         for number, pixels in decode_frames(instance.path, instance.header, frame_numbers):
             for region, verdict in _judged(pixels, reading, picked):
                 if region is None or verdict is not None:
-                    picked.set_aside.append(_aside(instance, number, *(verdict or _no_content())))
+                    picked.set_aside.append(SetAside.of(instance, number, *(verdict or _no_content())))
                 else:
                     if stated is None:
                         stated = site_of(instance.header, screens.read(luma(pixels)))
@@ -135,7 +136,7 @@ def _pick(instance: Instance, frame_numbers: Sequence[int], screens: StudyScreen
                     picked.frames.append(_frame(instance, number, region, stated))
     except UndecodableError as error:
         # A cine with a damaged frame may be damaged elsewhere too: none of it is trusted.
-        return _Picked([], [_aside(instance, None, error.reason, error.detail)], picked.warnings)
+        return _Picked([], [SetAside.of(instance, None, error.reason, error.detail)], picked.warnings)
     return picked
 
 
@@ -175,18 +176,19 @@ def _judged(
         yield None, without_tissue(luma(pixels)) or not_grey(pixels)
         return
     divided = len(picked.places) - max(len(reading.regions), 1)
-    for region in picked.places:
+    for region, parts in picked.places:
         verdict = _too_many() if divided > 1 else unusable(crop(pixels, region))
-        if verdict is not None and divided == 1:
+        if verdict is not None and parts > 1 and divided == 1:
             verdict = (Reason.SPLIT_SCREEN, f"Of a split screen one half is not analysed: {verdict[1]}")
         yield region, verdict
 
 
-def _places(grey: Pixels, reading: RegionReading) -> tuple[Region, ...]:
+def _places(grey: Pixels, reading: RegionReading) -> tuple[tuple[Region, int], ...]:
     """The regions of the header, else the box around the speckle, each cut where it holds two pictures."""
     found = content_region(grey)
     regions = reading.regions or ((found,) if found else ())
-    return tuple(part for region in regions for part in split(crop(grey, region), region))
+    cut = [split(crop(grey, region), region) for region in regions]
+    return tuple((part, len(parts)) for parts in cut for part in parts)
 
 
 def _too_many() -> tuple[Reason, str]:
@@ -201,19 +203,15 @@ def _no_content() -> tuple[Reason, str]:
     return Reason.NO_TISSUE, "The picture shows no coherent area of tissue."
 
 
-def _aside(instance: Instance, number: int | None, reason: Reason, detail: str) -> SetAside:
-    return SetAside(reason, detail, instance.sop_instance_uid, number, instance.path.name)
-
-
 def _said_once(instance: Instance, picked: _Picked, looked_at: int) -> list[SetAside]:
     """One line for an instance of which nothing is left for one reason; otherwise a line a frame."""
     reasons = {one.reason for one in picked.set_aside}
     if picked.frames or len(reasons) != 1 or len(picked.set_aside) == 1:
         if looked_at == 1 and instance.number_of_frames == 1 and not picked.frames:
-            return [_aside(instance, None, one.reason, one.detail) for one in picked.set_aside[:1]]
+            return [SetAside.of(instance, None, one.reason, one.detail) for one in picked.set_aside[:1]]
         return list(dict.fromkeys(picked.set_aside))
     first = picked.set_aside[0]
-    return [_aside(instance, None, first.reason, first.detail)]
+    return [SetAside.of(instance, None, first.reason, first.detail)]
 
 
 class SelectFramesOperator(Operator):

@@ -46,6 +46,12 @@ _HOUR = re.compile(
     r"(?P<kind>:00(?![\w:/-]|[.,]\d)(?! ?[AP]\.?M)|\s?H(?:S|RS)?\b(?! ?[\d.:/-])|\s?[UV]HR\b"
     r"|\.?\s?[O0] ?'? ?CLOCK\b)"
 )
+# Hours that a word before them can make a setting or a time, and the words that do not.
+_UNSURE = (":00", "H", "HS", "HR", "HRS")
+_BEFORE = re.compile(r"([A-Z]+)[^A-Z0-9]*$")
+_SETTINGS = ("GN", "DR", "FR", "MI", "TI", "PW", "DG", "AO", "ZM")
+_KNOWN = {*_BREAST, *_PLACE, *itertools.chain(*_SIDES.values())}
+_WEAK = {"DIR": "R"}  # a direction of flow, too
 _HALF = re.compile(rf"{_START}(?:1[0-2]|[1-9])(?::(?!00)[0-5]\d(?![\w:.,/-])|\s?H\s?[1-5]\d\b)")
 
 
@@ -59,7 +65,12 @@ def read_site(lines: Sequence[str]) -> Site:
     """
     cleaned = [_clean(line) for line in lines]
     of_place = [_speaks_of_place(line) for line in cleaned]
-    sides: set[str] = set().union(*map(_sides, cleaned))
+    sides: set[str] = set().union(
+        *(
+            _sides(line) - (set() if _placed(cleaned[max(0, at - 1) : at + 2]) else _weak(line))
+            for at, line in enumerate(cleaned)
+        )
+    )
     hours: set[int] = set().union(
         *(_hours(line, any(of_place[max(0, at - 1) : at + 2])) for at, line in enumerate(cleaned))
     )
@@ -94,13 +105,36 @@ def _sides(line: str) -> set[str]:
     return found
 
 
+def _weak(line: str) -> set[str]:
+    """What a line says by an abbreviation alone that scanners print for other things too."""
+    words = _WORD.findall(line)
+    return {_WEAK[word] for word in words if word in _WEAK} - _sides(
+        " ".join(word for word in words if word not in _WEAK)
+    )
+
+
+def _placed(lines: Sequence[str]) -> bool:
+    """Whether a breast, a place in it or an hour is named on any of the lines."""
+    return any({*_WORD.findall(line)} & {*_BREAST, *_PLACE} or _HOUR.search(line) for line in lines)
+
+
+def _belongs(line: str, found: re.Match[str]) -> bool:
+    """Whether the word right before an hour lets it be one: "GAIN 3 H" is a setting."""
+    before = _BEFORE.search(line, 0, found.start())
+    if found["kind"].strip() not in _UNSURE or before is None:
+        return True
+    word = before[1]
+    return word in _KNOWN or (len(word) <= 2 and word not in _SETTINGS)
+
+
 def _hours(line: str, place_is_meant: bool) -> set[int]:
     """Hours that a line names; 0 for a time between two hours."""
     between = {0} if place_is_meant and _HALF.search(line) else set()
     return between | {
         int(found.group(1))
         for found in _HOUR.finditer(line)
-        if place_is_meant or not found["kind"].startswith(":")  # 10:00 may be the time of day
+        # 10:00 may be the time of day
+        if (place_is_meant or not found["kind"].startswith(":")) and _belongs(line, found)
     }
 
 

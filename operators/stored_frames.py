@@ -15,7 +15,7 @@ from pydicom import dcmread, uid
 from pydicom.encaps import generate_frames
 
 from operators.jpeg_stream import StreamFacts, stream_facts
-from operators.pixel_layout import ENCAPSULATED_NATIVE, NATIVE, PixelLayout, UndecodableError, undecodable
+from operators.pixel_layout import ENCAPSULATED_NATIVE, NATIVE, PixelLayout, cut_after, undecodable
 from operators.read_header import BoundedFile, pixel_data_start, quiet_pydicom
 
 
@@ -105,7 +105,7 @@ def _encapsulated_frames(
     file: BoundedFile, layout: PixelLayout, wanted: Sequence[int], extended: tuple[bytes, bytes] | None
 ) -> Iterator[tuple[int, bytes, StreamFacts | None]]:
     if layout.number_of_frames > file.remaining() // 8:  # every frame has an item of its own (PS3.5 A.4)
-        raise _cut(layout, 0)
+        raise cut_after(layout, 0)
     frames = generate_frames(file, number_of_frames=layout.number_of_frames, extended_offsets=extended)
     found = 0
     for number in wanted:
@@ -125,14 +125,8 @@ def _next_frame(frames: Iterator[bytes], file: BoundedFile, layout: PixelLayout,
             f"The fragments of frame {found + 1} cannot be put together; send the image again."
         ) from error
     if encoded is None or file.cut_reads:
-        raise _cut(layout, found)
+        raise cut_after(layout, found)
     return encoded
-
-
-def _cut(layout: PixelLayout, whole: int) -> UndecodableError:
-    return undecodable(
-        f"Pixel data is cut: of {layout.number_of_frames} frames declared {whole} are whole; send it again."
-    )
 
 
 def _check_stream(encoded: bytes, layout: PixelLayout, number: int) -> StreamFacts | None:

@@ -85,6 +85,11 @@ class SetAside:
     frame_number: int | None = None
     file_name: str | None = None
 
+    @classmethod
+    def of(cls, instance: Instance, frame_number: int | None, reason: Reason, detail: str) -> SetAside:
+        """An instance (`frame_number` None) or one of its frames."""
+        return cls(reason, detail, instance.sop_instance_uid, frame_number, instance.path.name)
+
 
 @dataclass(frozen=True)
 class Region:

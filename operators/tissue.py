@@ -69,11 +69,6 @@ def departure(pixels: Pixels) -> npt.NDArray[np.int16]:
     return found.reshape(pixels.shape[:2])
 
 
-def coloured_share(pixels: Pixels) -> float:
-    """Share of pixels (0..1) whose colour is not the region's tint."""
-    return float((departure(pixels) >= COLOUR_DEPARTURE).mean())
-
-
 def without_tissue(grey: Pixels) -> tuple[Reason, str] | None:
     """Why a grey region holds nothing to analyse; None where it looks like speckle."""
     if not grey.size or grey.max() < 8:

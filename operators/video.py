@@ -1,8 +1,9 @@
 """Frames of video syntaxes (MPEG-2, MPEG-4 AVC, HEVC; PS3.5 8.2), where the extra `video` is installed.
 
-Promises: uint8 RGB, one frame in memory at a time, the stream read from the file as it is needed; fewer
-frames than declared, or frames of another size, are an error. The decoder is FFmpeg as OpenCV brings it, on
-one thread, with the containers of PS3.5 as the only formats: a stream cannot name another file or address.
+Promises: uint8 RGB, one frame in memory at a time, the stream read from the file as it is needed; a stream
+that ends before the last frame wanted, or frames of another size, are an error. The decoder is FFmpeg as
+OpenCV brings it, on one thread, with the containers of PS3.5 as the only formats: a stream cannot name
+another file or address.
 Refuses: what does not begin as a stream of its syntax. A damaged spot inside a stream is not refused: FFmpeg
 conceals it and does not say so.
 """
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from operators.pixel_layout import PixelLayout, UndecodableError, syntax_name, undecodable
+from operators.pixel_layout import PixelLayout, cut_after, syntax_name, undecodable
 from operators.read_header import BoundedFile
 
 _FORMATS = "mpegts,mpeg,mpegvideo,h264,hevc,mov,mp4,m4a,3gp,3g2,mj2"
@@ -41,7 +42,7 @@ def decode_video(
     Raises
     ------
     UndecodableError
-        The stream cannot be opened, is shorter than declared, or holds frames of another size.
+        The stream cannot be opened, ends before the last frame wanted, or holds frames of another size.
     """
     stream = _Stream(file, _fragments(file))
     if not _begins_as_video(stream.read(12)):
@@ -63,7 +64,7 @@ def decode_video(
         for number in wanted:
             while done < number:
                 if not capture.grab():
-                    raise _cut(layout, done)
+                    raise cut_after(layout, done)
                 done += 1
             whole, picture = capture.retrieve()
             if not whole or picture.shape != (layout.rows, layout.columns, 3):
@@ -71,12 +72,6 @@ def decode_video(
             yield number, picture[..., ::-1]
     finally:
         capture.release()
-
-
-def _cut(layout: PixelLayout, whole: int) -> UndecodableError:
-    return undecodable(
-        f"Pixel data is cut: of {layout.number_of_frames} frames declared {whole} are whole; send it again."
-    )
 
 
 def _fragments(file: BoundedFile) -> list[tuple[int, int]]:

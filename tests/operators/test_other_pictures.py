@@ -86,7 +86,8 @@ def test_a_needle_is_named_where_it_is_long_and_oblique():
     found = [shows_needle(with_needle(b_mode(seed), seed)) for seed in range(20)]
     assert np.mean(found) >= 0.7
     assert not [seed for seed in range(20) if shows_needle(b_mode(seed))]
-    assert reason(with_needle(b_mode(1), found.index(True))) in (None, Reason.NEEDLE)
+    seed = found.index(True)
+    assert reason(with_needle(b_mode(seed), seed)) is Reason.NEEDLE
 
 
 def test_layers_along_the_probe_are_no_needle():
@@ -131,6 +132,19 @@ def test_the_b_mode_half_of_a_split_screen_is_kept_and_the_other_named(tmp_path)
         (aside,) = selection.set_aside
         assert aside.reason is Reason.SPLIT_SCREEN
         assert "elastography" in aside.detail
+
+
+def test_a_region_beside_a_split_one_is_named_for_what_it_is(tmp_path):
+    screen = side_by_side(colour(b_mode(1, 200, 200)), elastogram(b_mode(2, 200, 200)))
+    below = flow(b_mode(3, 200, screen.shape[1]), 3)
+    picture = np.concatenate([screen, np.zeros((8, *screen.shape[1:]), np.uint8), below])
+    right = screen.shape[1] - 1
+    stated = (region(0, 0, right, 199), region(0, 208, right, 407))
+    selection = selected(save(with_regions(image(picture), *stated), tmp_path / "a"))
+    assert [(one.region.min_x0, one.region.min_y0) for one in selection.frames] == [(0, 0)]
+    named = {one.reason: one.detail for one in selection.set_aside}
+    assert set(named) == {Reason.SPLIT_SCREEN, Reason.DOPPLER}
+    assert "split screen" not in named[Reason.DOPPLER]
 
 
 def test_two_b_mode_halves_are_two_frames_and_four_pictures_are_none(tmp_path):
