@@ -131,3 +131,20 @@ def _counted(records: tuple[Record, ...]) -> str:
 def _load(base: Path) -> Any:
     device = import_module("models.training.device").best_device()
     return import_module("models.generation.product").load_generator(base, device)
+
+
+def few_shot(
+    base: Base,
+    data: Annotated[Path, typer.Option(help="Folder in which BUS-BRA was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; one that is there is gone on with.")],
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further piece after this time.")
+    ] = None,
+) -> None:
+    """Run the arms of few-shot adaptation on folds 1 to 4: OUT/few.parquet, scores and no figure."""
+    with _border():
+        module = import_module("models.generation.study.few_shot")
+        device = import_module("models.training.device").best_device()
+        study = module.FewStudy(base, read_busbra(data), fold_numbers("1,2,3,4"), out, device)
+        done = module.run_few_shot(study, minutes)
+        typer.echo(f"Scores{'' if done else ' so far; the same command goes on'}: {out / module.FILE}")

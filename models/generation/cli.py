@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from models.data.busbra import read_busbra
-from models.generation.adapt_cli import adapt
+from models.generation.adapt_cli import adapt, few_shot
 from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
@@ -24,7 +24,7 @@ from models.training.border import border
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, dicom, golden, verify, study, index, privacy, fidelity):
+for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity):
     app.command()(verb)
 
 _border = partial(border, "generator")
