@@ -20,7 +20,7 @@ from models.generation.study.few_shot import KINDS, FewSettings, FewStudy, Kind,
 from tests.models.generation.test_adapt import short  # noqa: E402
 
 FOLDS = (1, 2, 3, 4)
-KIND = Kind("aplio", "Aplio", None, (4,), 1, full_at=4)
+KIND = Kind("aplio", "Aplio", None, (4,), 1, full_at=4, unseen=True)
 SETTINGS = FewSettings(
     short(steps=1, epochs=1), replace(diagnosis.DEFAULTS, epochs=1, batch_size=4), 4, 2, Solver(1), 1
 )
