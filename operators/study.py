@@ -35,7 +35,7 @@ class MixedPatientError(InputError):
 
 
 class Reason(StrEnum):
-    """Why something was not analysed. The values are stable: they reach reports, logs and metrics."""
+    """Why something was not analysed. The values are stable: they reach results and logs."""
 
     NOT_DICOM = "not-dicom"
     UNREADABLE = "unreadable"

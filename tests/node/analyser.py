@@ -68,7 +68,9 @@ def analyse(
     facts: dict[str, Any] = {
         "status": "no-findings",
         "objects": objects,
-        "set_aside": [],
+        "set_aside": [
+            {"reason": "no-analysable-tissue"} for one in inputs if one.get("ImageComments") == "EMPTY"
+        ],
         "warnings": list(warnings),
         "images": len(paths),
         "replaces": context.predecessor.result_number if context.predecessor else None,

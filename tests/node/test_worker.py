@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import StoreError
+from app.logs import ALLOWED_FIELDS
 from app.node.analyst import AnalysisRefused, Analyst
 from app.node.jobs import DbosJobs, Execution, InProcessJobs, Jobs
 from app.node.process import hold_lock
@@ -46,6 +48,16 @@ def running(bench: Bench) -> Iterator[Running]:
     one = Running(bench, InProcessJobs())
     yield one
     one.stop()
+
+
+def test_the_log_says_what_was_set_aside(bench: Bench, running: Running) -> None:
+    bench.receive(ultrasound("1", ImageComments="EMPTY"))
+    bench.receive(ultrasound("2"))
+    with capture_logs() as lines:
+        running.start()
+        [line] = wait_for(lambda: [one for one in lines if one["event"] == "study-analysed"])
+    assert line["set_aside"] == ["no-analysable-tissue 1"]
+    assert "set_aside" in ALLOWED_FIELDS
 
 
 def test_studies_wait_for_engines_that_do_not_load(bench: Bench, running: Running) -> None:
