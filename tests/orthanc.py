@@ -71,7 +71,7 @@ def running_orthanc(folder: Path, plugins: Sequence[str] = (), **more: Any) -> I
 
     `more` goes into its configuration.
     """
-    orthanc = program("Orthanc")
+    command = program("Orthanc")
     for plugin in plugins:
         if not (PLUGINS / plugin).exists():
             pytest.skip(f"Orthanc's {plugin} is not installed: make viewers")
@@ -92,7 +92,7 @@ def running_orthanc(folder: Path, plugins: Sequence[str] = (), **more: Any) -> I
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     orthanc = Orthanc("TESTPACS", dicom_port, f"http://127.0.0.1:{http_port}")
     with (folder / "orthanc.log").open("wb") as log:
-        server = subprocess.Popen([orthanc, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        server = subprocess.Popen([command, str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
         wait_until(lambda: _answers(orthanc), "Orthanc to answer")
         yield orthanc
