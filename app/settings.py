@@ -128,10 +128,10 @@ class ReportSettings(_Section):
     maximum_lesion_captures: int = Field(6, ge=0, le=20, description="captures of single lesions at most")
     malignant_prevalence_percent: float = Field(
         33.0,
-        gt=0,
+        ge=1,
         lt=100,
-        description="share of malignant lesions the site expects; 33 is about that of the training data, "
-        "which are biopsied lesions",
+        description="share of malignant lesions the site expects, at least 1; 33 is about that of the "
+        "training data, which are biopsied lesions",
     )
 
 

@@ -81,13 +81,28 @@ def category(low: float, high: float, ceiling: float) -> str | None:
 
     Its upper bound covers the interval's and, up to 4B, the `ceiling` (Calibration.ceiling) too. 5 has a
     lower bound as well, which the interval must keep. None where the interval reaches over more than two
-    categories, or over the border of 5: it then supports none.
+    categories, or over the border of 5, or where the ceiling lies more than one category above it: the data
+    then support none.
     """
-    lowest, highest = _band(low), _band(high)
-    if highest - lowest > 1 or lowest < highest == len(_BOUNDS):
+    if _too_wide(low, high):
         return None
-    raised = min(_band(max(high, ceiling)), len(_BOUNDS) - 1)
-    return CATEGORIES[max(highest, raised)]
+    lifted = _lifted(high, ceiling)
+    return CATEGORIES[lifted] if lifted - _band(high) <= 1 else None
+
+
+def deciding_ceiling(low: float, high: float, ceiling: float) -> float | None:
+    """The ceiling where it, not the interval, decides the category or that there is none; else None."""
+    return ceiling if not _too_wide(low, high) and _lifted(high, ceiling) > _band(high) else None
+
+
+def _too_wide(low: float, high: float) -> bool:
+    lowest, highest = _band(low), _band(high)
+    return highest - lowest > 1 or lowest < highest == len(_BOUNDS)
+
+
+def _lifted(high: float, ceiling: float) -> int:
+    """The band that covers both; the ceiling alone makes no 5."""
+    return max(_band(high), min(_band(ceiling), len(_BOUNDS) - 1))
 
 
 def _band(probability: float) -> int:
@@ -122,13 +137,15 @@ def _assess(tracks: Tracks, judgement: Judgement, prevalence: float) -> Assessme
             logits.setdefault(view.frame.instance.sop_instance_uid, []).append(view.malignancy_logit)
     logit = float(np.mean([np.mean(values) for values in logits.values()]))
     given = judgement.calibration.probability(logit, prevalence)
+    ceiling = judgement.calibration.ceiling(logit, prevalence)
     return Assessment(
         probability=given.value,
         probability_low=given.low,
         probability_high=given.high,
-        category=category(given.low, given.high, judgement.calibration.ceiling(logit, prevalence)),
+        category=category(given.low, given.high, ceiling),
         above_sensitive_threshold=logit >= judgement.points.sensitive_logit,
         above_specific_threshold=logit >= judgement.points.specific_logit,
+        deciding_ceiling=deciding_ceiling(given.low, given.high, ceiling),
     )
 
 

@@ -98,7 +98,8 @@ class Assessment:
 
     `category` is a BI-RADS-aligned category ("3", "4A", "4B", "4C", "5") or None where the interval
     supports none. `above_sensitive_threshold` / `above_specific_threshold`: the probability reaches the
-    frozen operating point of 95% sensitivity / 90% specificity.
+    frozen operating point of 95% sensitivity / 90% specificity. `deciding_ceiling`: the upper limit of what
+    the calibration data allow, 0..1, where it and not the pair decides the category, or that there is none.
     """
 
     probability: float
@@ -107,6 +108,7 @@ class Assessment:
     category: str | None
     above_sensitive_threshold: bool
     above_specific_threshold: bool
+    deciding_ceiling: float | None = None
 
 
 @dataclass(frozen=True)

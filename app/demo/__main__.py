@@ -134,7 +134,7 @@ def _found(result: dict[str, Any]) -> str:
         low, high = (round(100 * lesion[f"probability_{end}"]) for end in ("low", "high"))
         lines.append(
             f"L{lesion['number']} on {len({view['sop_instance_uid'] for view in lesion['views']})} image(s): "
-            f"{100 * lesion['probability']:.0f}% ({low} to {high}), category {lesion['category']}{size}"
+            f"{100 * lesion['probability']:.0f}% ({low} to {high}), category {lesion['category_text']}{size}"
         )
     if not lines:
         reasons = sorted({one["reason"] for one in result["set_aside"]})

@@ -78,7 +78,7 @@ def _panel(canvas: Canvas, lesion: Lesion, result: StudyResult, context: ReportC
     values = (given.probability_low, given.probability, given.probability_high)
     marked = CATEGORIES.index(given.category) if given.category else None
     y = canvas.scale(CATEGORIES, values, marked, (x, y))
-    y = canvas.text(f"{wording.CATEGORY_NAME} {wording.category_text(given.category)}", x, y, width)
+    y = canvas.text(f"{wording.CATEGORY_NAME} {wording.category_text(given)}", x, y, width)
     y = canvas.text(wording.threshold_text(given), x, y, width, quiet=True) + 10
     for line in (
         wording.source_text(lesion),

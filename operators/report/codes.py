@@ -10,8 +10,9 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from operators.findings import Assessment
 from operators.report.uids import PRIVATE_SCHEME
-from operators.report.wording import CATEGORY_NAME
+from operators.report.wording import CATEGORY_NAME, TOO_FEW, TOO_WIDE
 from operators.site import CLOCK_CODES
 
 BREAST = Code("76752008", "SCT", "Breast")
@@ -58,10 +59,13 @@ def clock_face(hour: int) -> Code:
     return Code(CLOCK_CODES[hour - 1], "SCT", f"{hour} o'clock position")
 
 
-def category_value(category: str | None) -> CodedConcept:
-    """The code of a BI-RADS-aligned category; `CATNONE` where the interval supports none."""
+def category_value(assessment: Assessment) -> CodedConcept:
+    """The code of a BI-RADS-aligned category; `CATNONE` or `CATFEW` where interval or data support none."""
+    category = assessment.category
+    if category is None and assessment.deciding_ceiling is None:
+        return CodedConcept("CATNONE", PRIVATE_SCHEME, f"No category: {TOO_WIDE}")
     if category is None:
-        return CodedConcept("CATNONE", PRIVATE_SCHEME, "No category: the interval is too wide")
+        return CodedConcept("CATFEW", PRIVATE_SCHEME, f"No category: {TOO_FEW}")
     return CodedConcept(f"CAT{category}", PRIVATE_SCHEME, f"BI-RADS-aligned category {category}")
 
 

@@ -183,7 +183,7 @@ def _measurements(lesion: Lesion, view: LesionView) -> list[Measurement]:
 def _evaluations(lesion: Lesion) -> list[QualitativeEvaluation]:
     given = lesion.assessment
     return [
-        QualitativeEvaluation(_concept(own.CATEGORY), own.category_value(given.category)),
+        QualitativeEvaluation(_concept(own.CATEGORY), own.category_value(given)),
         QualitativeEvaluation(
             _concept(own.SENSITIVE), own.YES if given.above_sensitive_threshold else own.NO
         ),

@@ -79,6 +79,8 @@ def _lesion(lesion: Lesion) -> dict[str, Any]:
         "probability_low": given.probability_low,
         "probability_high": given.probability_high,
         "category": given.category,
+        "category_text": wording.category_text(given),
+        "deciding_ceiling": given.deciding_ceiling,
         "above_sensitive_threshold": given.above_sensitive_threshold,
         "above_specific_threshold": given.above_specific_threshold,
         "long_axis_mm": round(size.long_axis_mm, 1) if size else None,
@@ -116,7 +118,7 @@ def render_page(result: StudyResult, context: ReportContext, pictures: Sequence[
                 "side": wording.site_text(lesion),
                 "size": wording.measured_text(wording.largest(lesion)),
                 "probability": wording.probability_text(lesion.assessment),
-                "category": wording.category_text(lesion.assessment.category),
+                "category": wording.category_text(lesion.assessment),
                 "threshold": wording.threshold_text(lesion.assessment),
             }
             for lesion in result.lesions

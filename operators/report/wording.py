@@ -6,6 +6,7 @@ nothing found, nothing usable and everything set aside are said, with the reason
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ NOT_VERIFIED = "AI result, not verified"
 INTERVAL = "In brackets: lower and upper probability (Venn-Abers)"
 RESEARCH_USE = "Research use. Not a cleared device, not for diagnosis."
 CATEGORY_NAME = "BI-RADS-aligned category (AI)"
+TOO_WIDE = "the interval is too wide"
+TOO_FEW = "too few calibration patients at this prevalence"
 SIDES = {"L": "left breast", "R": "right breast", None: "side not stated"}
 # What is set aside for its kind and says nothing of the quality of a study: not worth a warning.
 _EXPECTED = frozenset({Reason.NOT_AN_IMAGE, Reason.OWN_RESULT, Reason.FRAME_LIMIT})
@@ -132,9 +135,15 @@ def largest(lesion: Lesion) -> Measurement | None:
     return max(sizes, key=lambda size: size.long_axis_mm, default=None)
 
 
-def category_text(category: str | None) -> str:
-    """The category, or that there is none."""
-    return category if category is not None else "none: the interval is too wide"
+def category_text(assessment: Assessment) -> str:
+    """The category, or that there is none; and why, where the data and not the interval decide it.
+
+    The limit of the data is rounded up: rounded down, it could seem to lie within the category below.
+    """
+    given, ceiling = assessment.category, assessment.deciding_ceiling
+    if given is None:
+        return f"none: {TOO_WIDE if ceiling is None else TOO_FEW}"
+    return given if ceiling is None else f"{given}: the data allow for up to {math.ceil(ceiling * 100)}%"
 
 
 def threshold_text(assessment: Assessment) -> str:
@@ -163,7 +172,7 @@ def lesion_text(lesion: Lesion) -> str:
     return (
         f"L{lesion.number}, {site_text(lesion)}, on {views} image{'s' * (views != 1)}: "
         f"probability of malignancy {probability_text(lesion.assessment)}; {CATEGORY_NAME} "
-        f"{category_text(lesion.assessment.category)}; {measured_text(largest(lesion))}."
+        f"{category_text(lesion.assessment)}; {measured_text(largest(lesion))}."
     )
 
 

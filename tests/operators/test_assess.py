@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from app.settings import ReportSettings
 from models.runtime.calibration import make_calibration
-from operators.assess_lesions import CATEGORIES, category
+from operators.assess_lesions import CATEGORIES, category, deciding_ceiling
+from operators.compose_report import compose_report
+from operators.findings import Assessment
+from operators.report import wording
+from operators.report.capture import lay_out_summary
+from operators.report.codes import category_value
 from validation.statistics.roc import wilson
 
 share = st.floats(0, 1)
@@ -36,9 +46,39 @@ def test_a_category_has_an_upper_bound_that_the_data_support(interval, ceiling):
 def test_more_suspicion_never_lowers_the_category(values, ceilings):
     (low, high), (first, second) = values, ceilings
     below, above = category(low, low, first), category(high, high, second)
-    assert below is not None
-    assert above is not None
-    assert CATEGORIES.index(below) <= CATEGORIES.index(above)
+    for name, value, ceiling in ((below, low, first), (above, high, second)):
+        assert (name is None) == (ceiling > UPPER[one_higher(value)]), (
+            "none where the data allow for far more"
+        )
+    if below is not None and above is not None:
+        assert CATEGORIES.index(below) <= CATEGORIES.index(above)
+
+
+def one_higher(value: float) -> str:
+    """The category above the one that a probability alone has; of 4C and 5 no ceiling takes away."""
+    alone = next(name for name in CATEGORIES if value <= UPPER[name])
+    return "5" if alone in ("4B", "4C", "5") else CATEGORIES[CATEGORIES.index(alone) + 1]
+
+
+@given(st.tuples(share, share).map(sorted), share)
+def test_what_lifts_a_category_is_carried_and_said(interval, ceiling):
+    low, high = interval
+    given, alone = category(low, high, ceiling), category(low, high, 0.0)
+    decides = deciding_ceiling(low, high, ceiling)
+    assert (decides is not None) == (given != alone)
+    assessment = Assessment(high, low, high, given, False, False, decides)
+    said, code = wording.category_text(assessment), category_value(assessment)
+    if given is None:
+        assert said == f"none: {wording.TOO_WIDE if alone is None else wording.TOO_FEW}"
+        assert code.meaning == "No category" + said.removeprefix("none")
+        return
+    assert code.value == f"CAT{given}"
+    if decides is None:
+        assert said == given
+        return
+    assert CATEGORIES.index(given) == CATEGORIES.index(alone) + 1, "never by more than one"
+    shown = int(said.removeprefix(f"{given}: the data allow for up to ").removesuffix("%"))
+    assert ceiling * 100 <= shown < ceiling * 100 + 1
 
 
 @pytest.mark.parametrize(
@@ -51,6 +91,8 @@ def test_more_suspicion_never_lowers_the_category(values, ceilings):
         ((0.05, 0.10, 0.11), "4B"),
         ((0.2, 0.4, 0.4), "4B"),
         ((0.4, 0.5, 0.6), "4C"),
+        ((0.0, 0.01, 0.11), None),
+        ((0.0, 0.10, 0.51), None),
         ((0.5, 0.6, 0.99), "4C"),
         ((0.90, 0.94, 0.99), "4C"),
         ((0.94, 0.99, 0.99), None),
@@ -95,6 +137,49 @@ def test_the_shipped_calibration_supports_no_3_at_the_share_it_was_made_with(mod
         pair = calibration.probability(-99.0, prevalence)
         given = category(pair.low, pair.high, calibration.ceiling(-99.0, prevalence))
         assert (given == "3") is expected
+
+
+def test_every_part_of_a_result_says_what_lifts_a_category(analysed, context):
+    result = analysed("benign, two views")
+    (lesion,) = result.lesions
+    cases = (("4A", "4A: the data allow for up to 4%"), (None, f"none: {wording.TOO_FEW}"))
+    for name, said in cases:
+        assessment = replace(lesion.assessment, category=name, deciding_ceiling=0.036)
+        changed = replace(result, lesions=(replace(lesion, assessment=assessment),))
+        report = compose_report(changed, context)
+        document = report.objects[0].dataset.to_json()
+        assert said in document
+        assert ("CATFEW" in document) == (name is None)
+        assert said in report.page
+        assert report.summary["lesions"][0]["category_text"] == said
+        assert report.summary["lesions"][0]["deciding_ceiling"] == 0.036
+        assert said in " ".join(box.words for box in lay_out_summary(changed, context).boxes)
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "expected", "lifted"),
+    [
+        (0.33, {"4A": 257, "4B": 262, "4C": 267, "5": 42, None: 19}, {"4A": 55, "4B": 34, "4C": 58}),
+        (0.05, {"3": 285, "4A": 247, "4B": 171, "4C": 127, None: 17}, {"4A": 170, "4B": 48, "4C": 13}),
+    ],
+)
+def test_the_spread_of_categories_is_that_of_the_documentation(models, prevalence, expected, lifted):
+    """docs/validation.md, Category: the calibration patients themselves."""
+    calibration = models.judgement.calibration
+    spread: Counter[str | None] = Counter()
+    decided: Counter[str | None] = Counter()
+    for logit in calibration.logits:
+        pair, ceiling = calibration.probability(logit, prevalence), calibration.ceiling(logit, prevalence)
+        spread[name := category(pair.low, pair.high, ceiling)] += 1
+        decided[name] += deciding_ceiling(pair.low, pair.high, ceiling) is not None
+    assert spread == expected
+    assert +decided == lifted
+
+
+def test_a_prevalence_below_1_percent_is_refused():
+    assert ReportSettings(malignant_prevalence_percent=1).malignant_prevalence_percent == 1
+    with pytest.raises(ValidationError):
+        ReportSettings(malignant_prevalence_percent=0.99)
 
 
 def test_a_lesion_of_two_views_has_one_probability(analysed):
