@@ -20,13 +20,13 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 from models.runtime.components import Component
 from models.runtime.lesion import Found, LesionModel
 from models.runtime.marks import Covered, MarkModel
+from operators.colour import Pixels
 from operators.findings import Detections, LesionView, Track
 from operators.follow_lesions import Sighting, Sightings, box_of, follow, key_sightings, overlap, sight
 from operators.frame_pixels import stream_pixels
 from operators.outline import measure, outline_of
 from operators.pixel_layout import UndecodableError
 from operators.study import Frame, Instance, Reason, Selection, SetAside
-from operators.tissue import Pixels
 
 # Frames on which a lesion of a cine must be seen: one in ten frames, from one up to so many.
 MINIMUM_SIGHTINGS = 3

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from operators.colour import Pixels
 from operators.decode import decode_frames
 from operators.study import Frame
-from operators.tissue import Pixels, crop, luma, unusable
+from operators.tissue import crop, luma, unusable
 
 
 def stream_pixels(frames: Sequence[Frame], *, judge: bool = False) -> Iterator[tuple[Frame, Pixels]]:

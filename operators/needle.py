@@ -14,7 +14,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.transform import hough_line, hough_line_peaks
 
-Grey = npt.NDArray[np.uint8]
+from models.runtime.preprocess import Grey
+
 Floats = npt.NDArray[np.float32]
 
 _WORKING_SIDE = 224

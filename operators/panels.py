@@ -12,10 +12,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from models.runtime.preprocess import Grey
 from operators.regions import MINIMUM_SIDE_PIXELS, textured_blocks
 from operators.study import Region
-
-Grey = npt.NDArray[np.uint8]
 
 _DARK = 6  # grey level up to which a border is empty; the dark depth of a picture is lighter
 _CLEAN_SHARE = 0.99  # of a border's pixels that must be

@@ -26,6 +26,7 @@ from PIL import Image
 from scipy import ndimage
 
 from models.runtime.marks import MarkModel
+from models.runtime.preprocess import Grey
 from operators.site import Site
 from operators.site_text import read_site
 
@@ -46,7 +47,6 @@ _EDGE_ROWS, _EDGE_COLUMNS = 30, 6  # taller and narrower than any letter
 _SHARED_ROWS, _BLANK = 0.6, 1.2  # of the shorter height, of the taller height
 _GROWN = 1.6  # of the height of a line, by a piece that joins it
 
-Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice]
 _Stated = TypeVar("_Stated", str, int)

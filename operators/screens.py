@@ -7,12 +7,10 @@ that is even and bright.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from models.runtime.preprocess import Grey
 from operators.study import Reason
-
-Grey = npt.NDArray[np.uint8]
 
 _BLOCK = 8
 _EVEN_SHARE = 0.25  # of the blocks of a screen that are even and bright

@@ -16,6 +16,7 @@ from typing import Any
 
 from monai.deploy.core import ExecutionContext, InputContext, Operator, OperatorSpec, OutputContext
 
+from operators.colour import Pixels
 from operators.decode import decode_frames
 from operators.panels import split
 from operators.pixel_layout import UndecodableError
@@ -23,7 +24,7 @@ from operators.regions import RegionReading, content_region, read_regions
 from operators.screen_text import ScreenReader, StudyScreens
 from operators.site import StatedSite, site_of
 from operators.study import Frame, Instance, Reason, Region, Selection, SetAside, Study
-from operators.tissue import Pixels, crop, luma, not_grey, unusable, without_tissue
+from operators.tissue import crop, luma, not_grey, unusable, without_tissue
 
 
 @dataclass

@@ -14,14 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.runtime.preprocess import suppress_marks
-from operators.colour import colour_reason
+from operators.colour import Pixels, colour_reason
 from operators.needle import shows_needle
 from operators.regions import textured_blocks
 from operators.screens import screen_reason
 from operators.study import Reason, Region
 from operators.tracing import is_m_mode, is_spectrum
-
-Pixels = npt.NDArray[np.uint8]
 
 # Share of a region's pixels that may be coloured before it is not B-mode: callipers, a focus mark, a label.
 MAXIMUM_COLOURED_SHARE = 0.01

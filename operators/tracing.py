@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.runtime.preprocess import Grey
 from operators.regions import textured_blocks
-
-Grey = npt.NDArray[np.uint8]
 
 _LAG_SHARE = 0.06  # of the width: beyond the width of speckle, within one beat
 _FINE_SHARE = 0.03  # of the height: coarser structure than this is taken away first
