@@ -26,7 +26,7 @@ from tests.programs import program
 NAME = "SCHMIDT ANNA 1961"
 NOTHING = np.zeros((2, 2), bool)
 FONTS = [(None, 15), (None, 24), ("bitmap", 1), ("bitmap", 2)]
-LETTERS = [*((font, 230) for font in FONTS), ((None, 24), 80)]
+LETTERS = [*((font, 230) for font in FONTS), ((None, 24), 80), ((None, 24), 0)]
 
 
 def write(picture: Image.Image, place: tuple[int, int], words: str, font: tuple, shade: int) -> None:
