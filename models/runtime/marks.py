@@ -77,7 +77,7 @@ class MarkModel:
 
 
 def _black_strokes(grey: Grey) -> Mask:
-    """Thin strokes of black on tissue: letters that the network, which learned bright ones, misses in part."""
+    """Thin strokes of black on tissue: letters that the network misses in part, as it learned bright ones."""
     closed = ndimage.grey_closing(grey, (_BLACK_STROKE, _BLACK_STROKE))
     return (grey <= _BLACK) & (closed >= _TISSUE)
 
