@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import psutil
+import pytest
 
 from app.analyse import load, run
 from app.application import Job
@@ -20,6 +21,7 @@ STUDIES, WARM_UP = 200, 40
 MAXIMUM_GROWTH_MIB = 24.0
 
 
+@pytest.mark.timeout(1200)  # several minutes with the screen reader, on a busy machine more
 def test_two_hundred_studies_leave_no_trace(tmp_path):
     settings = Settings()
     engines = load(settings)
