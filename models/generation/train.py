@@ -96,7 +96,6 @@ def train(
         `out` holds another run, or `start` was trained on other images or with another seed.
     """
     device = best_device()
-    low = has_bfloat16(device)
     facts = {
         **facts,
         "seed": settings.seed,
@@ -118,20 +117,8 @@ def train(
     )
     frames = prepare(records, out, settings.seed)
     training, validation = pools(records, frames, settings.seed)
-    flow: FlowNet | None = None
-    before: tuple[dict[str, float], ...] = ()
-    if start is None:
-        first = replace(settings.autoencoder, low_precision=low)
-        autoencoder = train_autoencoder(training, validation, out / "autoencoder", first, device)
-    else:
-        earlier = _earlier(start, facts, device)
-        autoencoder, flow, before = earlier.autoencoder, earlier.flow, _history(start)
-        if decoder_epochs:
-            loop = replace(settings.autoencoder.loop, epochs=decoder_epochs)
-            again = replace(settings.autoencoder, loop=loop, low_precision=low)
-            autoencoder = train_autoencoder(
-                training, validation, out / "autoencoder", again, device, autoencoder
-            )
+    learned = _learn_autoencoder(out, settings, device, training, validation, start, facts, decoder_epochs)
+    autoencoder, flow, before = learned
     stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
     latents = [
         encode(autoencoder, pool, out, name, device)
@@ -141,7 +128,7 @@ def train(
         (training, latents[0]),
         (validation, latents[1]),
         out / "flow",
-        replace(settings.flow, low_precision=low),
+        replace(settings.flow, low_precision=has_bfloat16(device)),
         device,
         network=flow.requires_grad_(True) if flow else None,
         before=before,
@@ -150,6 +137,28 @@ def train(
     )
     if rank() == 0:
         stage.keep(fitted)
+
+
+def _learn_autoencoder(
+    out: Path,
+    settings: Settings,
+    device: torch.device,
+    training: Pool,
+    validation: Pool,
+    start: Path | None,
+    facts: Mapping[str, Any],
+    decoder_epochs: int,
+) -> tuple[Autoencoder, FlowNet | None, tuple[dict[str, float], ...]]:
+    """The autoencoder of this stage; of an earlier one also its flow and that one's history."""
+    first = replace(settings.autoencoder, low_precision=has_bfloat16(device))
+    if start is None:
+        return train_autoencoder(training, validation, out / "autoencoder", first, device), None, ()
+    earlier = _earlier(start, facts, device)
+    autoencoder = earlier.autoencoder
+    if decoder_epochs:
+        again = replace(first, loop=replace(first.loop, epochs=decoder_epochs))
+        autoencoder = train_autoencoder(training, validation, out / "autoencoder", again, device, autoencoder)
+    return autoencoder, earlier.flow, _history(start)
 
 
 def _earlier(start: Path, facts: Mapping[str, Any], device: torch.device) -> Generator:

@@ -126,4 +126,6 @@ def test_kept_in_single_precision_it_still_draws(fitted, seed, parts):
     single = {name: array.astype(np.float32) for name, array in arrays.items()}
     kept = prior_of({name: array.astype(float) for name, array in single.items()}, (0.4, 0.8), SIDE)
     for lesion in prior.classes:
-        kept.draw(lesion, 1, random)
+        drawn = kept.draw(lesion, 1, random)
+        assert drawn.mask.shape == (SIDE, SIDE)
+        assert drawn.mask.any()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from tests.models.generation.small_stage import (  # noqa: E402
     run_stage,
     small_settings,
 )
+from tests.waiting import wait_until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 120
@@ -171,11 +171,9 @@ def test_a_killed_stage_ends_as_one_that_was_not(made_data, stage, tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + DEADLINE_S
-    while not (out / "autoencoder" / "checkpoint.pt").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
+    checkpoint = out / "autoencoder" / "checkpoint.pt"
+    wait_until(lambda: checkpoint.exists() or process.poll() is not None, "a checkpoint", DEADLINE_S)
+    assert process.poll() is None, process.stdout.read()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (out / "product" / WEIGHTS).exists()
