@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+_MOST_REMOVALS = 100  # the second has been enough; a bound, should removal itself be denied
 
 
 def block_stop_signals() -> None:
@@ -80,10 +81,14 @@ class Stoppable:
 def _remove(folder: Path) -> None:
     """Remove a folder that other threads still write to.
 
-    Renamed first: what they make from now on by the old name fails, and none appears behind the removal.
+    Renamed first: what they make from now on by the old name fails. What was already on its way at that
+    moment may still appear behind the removal, so it is repeated until nothing is left.
     """
     going = folder.with_name(f"{folder.name}-going")
     with suppress(OSError):
         folder.rename(going)
     for one in (going, folder):
-        shutil.rmtree(one, ignore_errors=True)
+        for _ in range(_MOST_REMOVALS):
+            shutil.rmtree(one, ignore_errors=True)
+            if not one.exists():
+                break
