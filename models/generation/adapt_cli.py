@@ -13,6 +13,7 @@ import typer
 from models.data.busbra import read_busbra
 from models.data.record import Record, data_hash
 from models.generation.folds import fold_numbers
+from models.generation.solver_options import Guidance, Steps, chosen_solver
 from models.training.border import border
 
 _border = partial(border, "generator")
@@ -140,11 +141,14 @@ def few_shot(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no further piece after this time.")
     ] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
 ) -> None:
     """Run the arms of few-shot adaptation on folds 1 to 4: OUT/few.parquet, scores and no figure."""
     with _border():
         module = import_module("models.generation.study.few_shot")
         device = import_module("models.training.device").best_device()
-        study = module.FewStudy(base, read_busbra(data), fold_numbers("1,2,3,4"), out, device)
+        settings = replace(module.FewSettings(), solver=chosen_solver("", None, steps, guidance))
+        study = module.FewStudy(base, read_busbra(data), fold_numbers("1,2,3,4"), out, device, settings)
         done = module.run_few_shot(study, minutes)
         typer.echo(f"Scores{'' if done else ' so far; the same command goes on'}: {out / module.FILE}")

@@ -18,13 +18,15 @@ from models.generation.adapt_cli import adapt, few_shot
 from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
+from models.generation.solver_options import Guidance, Steps, chosen_solver
+from models.generation.study.choose_cli import tune
 from models.generation.study.cli import fidelity, index, privacy, study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity):
+for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity, tune):
     app.command()(verb)
 
 _border = partial(border, "generator")
@@ -87,8 +89,14 @@ def sample(
     two_lesions: Annotated[float, typer.Option(min=0, max=1, help="Share with two among lesions.")] = 0.05,
     callipers: Annotated[float, typer.Option(min=0, max=1, help="Share with painted callipers.")] = 0.25,
     text: Annotated[float, typer.Option(min=0, max=1, help="Share with painted text.")] = 0.25,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 12,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance in the usual scale; 1 is none.")] = 1.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    solver: Annotated[
+        Path | None,
+        typer.Option(
+            help="Steps and guidance that busmap generator tune chose for the model: its tune.json."
+        ),
+    ] = None,
     keep_away: Annotated[
         Path | None,
         typer.Option(
@@ -101,6 +109,8 @@ def sample(
 ) -> None:
     """Draw labelled images, masks and their table into OUT."""
     part, whole = shard_numbers(shard)
+    if solver and (steps or guidance is not None):
+        raise typer.BadParameter("--solver brings steps and guidance with it: give no others")
     with _border():
         drawing = import_module("models.generation.draw")
         repository = import_module("models.generation.repository")
@@ -111,10 +121,10 @@ def sample(
             generator = import_module("models.generation.adapter").with_adapter(generator, adapter)
         names = devices.split(",") if devices else drawing.usual_devices(generator.facts)
         asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
-        solver = import_module("models.generation.flow").Solver(steps, guidance)
+        solving = chosen_solver(generator.digest, solver, steps, guidance)
         own = repository.shard_of(count, part, whole)
         near = import_module("models.generation.nearest").load_index(keep_away) if keep_away else None
-        rate = repository.fill(generator, out, asked, solver, seed, own, near)
+        rate = repository.fill(generator, out, asked, solving, seed, own, near)
         speed = f", {rate:.2f} images/s" if rate else ", all there before"
         typer.echo(f"Drawn: {out}, images {own.first} to {own.stop - 1}{speed}")
         if near:

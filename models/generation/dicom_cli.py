@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from models.generation.manifest import differences
+from models.generation.solver_options import Guidance, Steps, chosen_solver
 from models.training.border import border
 
 _border = partial(border, "generator")
@@ -30,13 +31,14 @@ def golden(
     model: Annotated[Path, typer.Option(help="Folder of a generator: the product of a training stage.")],
     out: Annotated[Path, typer.Option(help="Folder for the set: new or empty.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the set.")] = 1,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 12,
+    steps: Steps = None,
+    guidance: Guidance = None,
 ) -> None:
     """Draw the golden set: 64 studies, no patients, at most 10 MB, with a manifest of their hashes."""
     with _border():
         device = import_module("models.training.device").best_device()
         generator = import_module("models.generation.product").load_generator(model, device)
-        solver = import_module("models.generation.flow").Solver(steps)
+        solver = chosen_solver(generator.digest, None, steps, guidance)
         digest = import_module("models.generation.golden").make_golden(generator, out, seed, solver)
         typer.echo(f"Golden set: {out}; manifest {digest}")
 

@@ -132,18 +132,24 @@ def draw_images(generator: Generator, rows: Sequence[Row], solver: Solver) -> tu
         raise ValueError(f"between 1 and {BATCH} rows are drawn at once, not {len(rows)}")
     filled = [*rows, *[rows[0]] * (BATCH - len(rows))]
     masks = np.stack([mask_of(generator, row) for row in filled])
-    side = masks.shape[-1]
-    request = _request(filled, masks).to(generator.device)
-    noise = [_noise(row.seed, side, generator.flow.unet.config.out_channels) for row in filled]
+    pictures = solved(generator, _request(filled, masks), [row.seed for row in filled], solver)
+    marked = [_with_marks(picture, row) for picture, row in zip(pictures, rows, strict=False)]
+    return np.stack(marked), masks[: len(rows)]
+
+
+def solved(generator: Generator, request: Request, seeds: Sequence[int], solver: Solver) -> Grey:
+    """Pictures, uint8 (n, s, s), of a request with one seed each; nothing is painted on them."""
+    request = request.to(generator.device)
+    channels = generator.flow.unet.config.out_channels
+    noise = [_noise(seed, request.mask.shape[-1], channels) for seed in seeds]
     start, *texture = (torch.cat(parts).to(generator.device) for parts in zip(*noise, strict=True))
     with torch.no_grad():
         latent = solve(generator.flow, start, request, solver)
         autoencoder = generator.autoencoder
         latent = latent * autoencoder.latent_scale + autoencoder.latent_mean
         grey = autoencoder.decoder(latent, request.mask, texture)
-    pictures = (grey[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    marked = [_with_marks(picture, row) for picture, row in zip(pictures, rows, strict=False)]
-    return np.stack(marked), masks[: len(rows)]
+    pictures: Grey = (grey[:, 0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return pictures
 
 
 def _request(rows: Sequence[Row], masks: Grey) -> Request:

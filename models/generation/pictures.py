@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -37,6 +37,22 @@ def save_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         rows = [row for row in history if name in row]
         panel.plot([row["epoch"] for row in rows], [row[name] for row in rows], color="black")
         panel.set(xlabel="epoch", title=name.replace("_", " "))
+    _replace(
+        path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
+    )
+    pyplot.close(figure)
+
+
+def save_intervals(panels: Mapping[str, Sequence[tuple[float, float, float, float]]], path: Path) -> None:
+    """A panel a quantity, its name below: place, value, low and high of each point."""
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(4 * len(panels), 3), layout="constrained", squeeze=False, sharey=True
+    )
+    for axis, (name, points) in zip(axes[0], panels.items(), strict=True):
+        place, value, low, high = np.array(points).T
+        axis.errorbar(place, value, (value - low, high - value), fmt="o-", color="black", capsize=3)
+        axis.set(xlabel=name, xticks=place)
+    axes[0][0].set_ylabel("KID")
     _replace(
         path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
     )

@@ -68,7 +68,7 @@ def index(
     with _border():
         privacy_module = import_module("models.generation.study.privacy")
         facts = generator_facts(model)
-        learned = _learned(read_busbra(data), facts, out.parent)
+        learned = learned_half(read_busbra(data), facts, out.parent)
         thresholds = privacy_module.write_index(learned, out)
         shown = ", ".join(f"{kind} {value:.4f}" for kind, value in thresholds.items())
         typer.echo(f"Index: {out}; too near below {shown} (0 the same, 2 the opposite)")
@@ -120,14 +120,21 @@ def _generator_and_halves(data: Path, model: Path, repository: Path, out: Path) 
     facts = generator_facts(model, repository)
     records = read_busbra(data)
     _, others = import_module("models.generation.study.run").halves(records, facts, DEVELOPMENT_FOLDS)
-    learned = _learned(records, facts, out / "frames")
+    learned = learned_half(records, facts, out / "frames")
     free = {**facts, "validation_patients": ()}
     other = import_module("models.generation.study.privacy").half_of(others, free, out / "frames")
     device = import_module("models.training.device").best_device()
     return import_module("models.generation.product").load_generator(model, device), learned, other
 
 
-def _learned(records: Any, facts: dict[str, Any], cache: Path) -> Any:
+def learned_half(records: Any, facts: dict[str, Any], cache: Path) -> Any:
+    """The half that a generator of `facts` learned from; its frames are kept under `cache`.
+
+    Raises
+    ------
+    DataError
+        The records are not those that it learned from.
+    """
     chosen = import_module("models.generation.train").chosen_records
     own = chosen(records, facts["folds"], facts.get("excluded_device"))
     if import_module("models.data.record").data_hash(own) != facts["data_hash"]:

@@ -1,0 +1,57 @@
+"""`busmap generator tune`: what a generator is drawn with, chosen on the patients that it set aside."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.data.busbra import read_busbra
+from models.generation.study.cli import Data, generator_facts, learned_half
+from models.training.border import border
+
+_border = partial(border, "generator")
+
+
+def tune(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="Product of the generator.")],
+    out: Annotated[Path, typer.Option(help="Folder of the choice; one that is there is gone on with.")],
+    count: Annotated[int, typer.Option(min=4, help="Pictures drawn of each setting.")] = 256,
+    guidance: Annotated[
+        str, typer.Option(help="Guidance to try, with commas, in the usual scale.")
+    ] = "1,1.25,1.5,2,2.5",
+    steps: Annotated[str, typer.Option(help="Steps to try at the best guidance, with commas.")] = "8,12,24",
+    at: Annotated[int, typer.Option(min=1, help="Steps at which guidance is tried.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of noise and halves.")] = 1,
+) -> None:
+    """Choose guidance and steps by KID on the patients set aside: OUT/tune.json, for `sample --solver`."""
+    grid = tuple(_numbers(guidance, least=0)), tuple(int(n) for n in _numbers(steps, least=1, whole=True))
+    with _border():
+        module = import_module("models.generation.study.tune")
+        learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
+        device = import_module("models.training.device").best_device()
+        generator = import_module("models.generation.product").load_generator(model, device)
+        chosen = module.tune(generator, learned, out, module.Grid(*grid, at), count, seed, typer.echo)
+        typer.echo(f"Chosen: guidance {chosen.guidance:g}, {chosen.steps} steps: {out / module.FILE}")
+
+
+def _numbers(text: str, least: float, *, whole: bool = False) -> list[float]:
+    """The numbers of a list with commas.
+
+    Raises
+    ------
+    typer.BadParameter
+        One is none, or is too small.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers with commas") from None
+    if any(n < least or (whole and n != int(n)) for n in numbers):
+        kind = "whole numbers" if whole else "numbers"
+        raise typer.BadParameter(f"{text!r} must be {kind} of at least {least:g}")
+    return list(dict.fromkeys(numbers))
