@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from app.errors import BusmapError
 from app.logs import log, study_refs
 from app.node.clock import SystemClock
-from app.node.counters import StoreAnswers
+from app.node.counters import GatewayCounts
 from app.node.intake import Intake, sweep
 from app.node.process import (
     GATEWAY_FILE,
@@ -66,7 +66,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
         minimum_free_disk_mib=settings.gateway.minimum_free_disk_mib,
         accept_secondary_capture=settings.analysis.accept_secondary_capture,
     )
-    answers = StoreAnswers()
+    answers = GatewayCounts()
     server = make_receiver(settings.gateway, intake, store.incoming_folder, answers)
     thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
     thread.start()

@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -147,7 +147,8 @@ class GuardedServer(ThreadedAssociationServer):
     """Accepts at once, lets a connection wait on the porch for its first byte, and counts."""
 
     request_queue_size = 128  # the library's 5 makes a crowd wait for TCP's retries
-    limits: Limits  # set by the subclass that `guarded_server_class` makes
+    limits: Limits  # set by the subclass that `guarded_server_class` makes, as is the next
+    refused: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._waiting: dict[socket.socket, tuple[Any, float]] = {}
@@ -237,6 +238,7 @@ class GuardedServer(ThreadedAssociationServer):
                 return
             if not self._take_place(client_address[0]):
                 log().warning("association-refused", peer=client_address[0], reason="local-limit")
+                self.refused()
                 connection.sendall(_BUSY)
                 _close(connection)
                 return
@@ -267,9 +269,14 @@ class GuardedServer(ThreadedAssociationServer):
             return free
 
 
-def guarded_server_class(limits: Limits) -> type[GuardedServer]:
-    """The server class with these limits, for `AE.make_server(server_class=...)`."""
-    return type("LimitedServer", (GuardedServer,), {"limits": limits})
+def guarded_server_class(limits: Limits, refused: Callable[[], None] = lambda: None) -> type[GuardedServer]:
+    """The server class with these limits, for `AE.make_server(server_class=...)`.
+
+    Parameters
+    ----------
+    refused : called for each association that finds no place.
+    """
+    return type("LimitedServer", (GuardedServer,), {"limits": limits, "refused": staticmethod(refused)})
 
 
 def _close(connection: socket.socket) -> None:

@@ -14,7 +14,7 @@ from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
-from app.node.counters import StoreAnswers
+from app.node.counters import AssociationResult, GatewayCounts
 from app.node.guard import MAXIMUM_PDU_BYTES, GuardedServer, Limits, guarded_server_class
 from app.node.intake import Intake
 from app.node.transfers import Transfers
@@ -47,7 +47,7 @@ _MIB = 1024 * 1024
 
 
 def make_receiver(
-    settings: GatewaySettings, intake: Intake, incoming: Path, answers: StoreAnswers
+    settings: GatewaySettings, intake: Intake, incoming: Path, answers: GatewayCounts
 ) -> GuardedServer:
     """A server that listens and waits for `serve_forever`.
 
@@ -74,13 +74,21 @@ def make_receiver(
         network_seconds=settings.network_timeout_seconds,
         message_bytes=settings.maximum_instance_mib * _MIB,
     )
+
+    def count(_event: Event, result: AssociationResult) -> None:
+        answers.count_association(result)
+
     server = entity.make_server(
         (settings.host, settings.port),
         evt_handlers=[
             (evt.EVT_CONN_OPEN, _take_transfers, [intake, incoming, answers]),
             (evt.EVT_CONN_CLOSE, _forget_cut_transfer),
+            (evt.EVT_ACCEPTED, count, [AssociationResult.ACCEPTED]),
+            (evt.EVT_REJECTED, count, [AssociationResult.REJECTED]),
         ],
-        server_class=guarded_server_class(limits),
+        server_class=guarded_server_class(
+            limits, lambda: answers.count_association(AssociationResult.LOCAL_LIMIT)
+        ),
     )
     entity._servers.append(server)  # as start_server does, so that server.shutdown() finds itself
     return server
@@ -94,7 +102,7 @@ def _prepare_library() -> None:
             register_uid(UID(uid), keyword, StorageServiceClass)
 
 
-def _take_transfers(event: Event, intake: Intake, incoming: Path, answers: StoreAnswers) -> None:
+def _take_transfers(event: Event, intake: Intake, incoming: Path, answers: GatewayCounts) -> None:
     event.assoc.busmap_transfers = Transfers(event.assoc, intake, incoming, answers)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pynetdicom.association import Association
 
 from app.logs import log
-from app.node.counters import StoreAnswers
+from app.node.counters import GatewayCounts
 from app.node.crash import crash_point
 from app.node.guard import message_done, put_back
 from app.node.incoming import IncomingFile
@@ -65,7 +65,9 @@ def _let_sleep(association: Association) -> None:
 class Transfers:
     """The storage requests of one association."""
 
-    def __init__(self, association: Association, intake: Intake, folder: Path, answers: StoreAnswers) -> None:
+    def __init__(
+        self, association: Association, intake: Intake, folder: Path, answers: GatewayCounts
+    ) -> None:
         self._association, self._intake, self._folder = association, intake, folder
         self._answers = answers
         self._dul: Any = association.dul

@@ -223,7 +223,8 @@ class Worker:
     def _commit(self, job: Job, status: str, objects: list[ResultObject], seconds: float) -> None:
         crash_point("result-before-commit")
         names = dict.fromkeys(one.name for one in self._settings.delivery.destinations)
-        finish_job(self._store, job.job_id, status, objects, names, self._clock.now())
+        reasons = _set_aside(result_folder(self._store, job.study_instance_uid, job.revision))
+        finish_job(self._store, job.job_id, status, objects, names, self._clock.now(), reasons)
         crash_point("result-committed")
         for _, wake in self._deliverers:
             wake.set()
@@ -233,7 +234,7 @@ class Worker:
             revision=job.revision,
             status=status,
             objects=len(objects),
-            set_aside=_set_aside(result_folder(self._store, job.study_instance_uid, job.revision)),
+            set_aside=[f"{reason} {count}" for reason, count in sorted(reasons.items())],
             seconds=round(seconds, 3),
         )
         crash_point("job-finished")
@@ -273,14 +274,13 @@ def _read_result(folder: Path) -> tuple[str, list[ResultObject]]:
         raise AnalysisError("The written result is not whole; it is made again.") from error
 
 
-def _set_aside(folder: Path) -> list[str]:
-    """The reasons for which something of a study was set aside, each with its count: "needle-in-view 2"."""
+def _set_aside(folder: Path) -> Counter[str]:
+    """The reasons for which something of a study was set aside, counted."""
     try:
         facts = json.loads((folder / "result.json").read_text())
-        counted = Counter(str(one["reason"]) for one in facts["set_aside"])
+        return Counter(str(one["reason"]) for one in facts["set_aside"])
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # the result is committed: a line less complete is no reason to stop
-    return [f"{reason} {count}" for reason, count in sorted(counted.items())]
+        return Counter()  # the result is whole without it: a line less complete is no reason to stop
 
 
 def main(settings: Settings | None = None) -> int:

@@ -5,13 +5,14 @@ Promises: looks, changes nothing, holds no patient data; every check that fails 
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.node.process import GATEWAY_FILE, WORKER_FILE, read_runtime_file
-from app.node.store.database import Store
+from app.node.store.database import FILE_NAME, Store
 from app.settings import Settings
 
 _MIB = 1024 * 1024
@@ -44,7 +45,9 @@ def _database(store: Store) -> Check:
     except SQLAlchemyError as error:
         detail = f"the database cannot be read ({type(error).__name__}): check the disk, or restore a backup"
         return Check("database", False, detail)
-    return Check("database", True, "readable")
+    if not os.access(store.folder / FILE_NAME, os.W_OK):  # where the disk was mounted again read-only, too
+        return Check("database", False, "the database cannot be written: see the disk and its mount")
+    return Check("database", True, "readable and writable")
 
 
 def _disk(settings: Settings, store: Store) -> Check:

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the rows of the store counted at the moment of the scrape, and answers to C-STORE.
+"""What Prometheus scrapes: the rows of the store, counted at the scrape, and what the gateway counts.
 
 Promises: names start with `busmap_`; no label holds a patient's or a study's identity. A store that cannot
 be read leaves its families out and says so in `busmap_store_readable`.
@@ -11,14 +11,15 @@ import shutil
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.node.clock import Clock
-from app.node.counters import StoreAnswers
+from app.node.counters import GatewayCounts
 from app.node.store.database import Store
 from app.node.store.overview import StateCounts, count_states
+from app.node.store.timings import Durations, Timings, read_timings
 from app.settings import Settings
 from app.web.health import check_node
 
@@ -27,12 +28,20 @@ FAMILIES = {
     "busmap_build_info": "1, with the version in a label",
     "busmap_ready": "1 where the named dependency is ready, 0 where not",
     "busmap_store_readable": "1 where the database can be read, 0 where not",
+    "busmap_associations_total": "requests for an association since the gateway started, by result: "
+    "accepted, rejected (AE titles), local-limit (no place left)",
     "busmap_c_store_answers_total": "answers to C-STORE since the gateway started, by status",
     "busmap_studies": "studies, by state: idle, open, closed",
     "busmap_jobs": "jobs, by state: queued, running, done, failed, superseded",
     "busmap_results": "results, by status: findings, no-findings, nothing-usable",
     "busmap_oldest_job_age_seconds": "time since the oldest unfinished job was queued; 0 without one",
     "busmap_deliveries": "objects on their way, by destination and state",
+    "busmap_oldest_delivery_age_seconds": "time since the oldest object still on its way was queued, by "
+    "destination; 0 without one",
+    "busmap_study_seconds": "histogram: time from the close of a study to its result",
+    "busmap_delivery_seconds": "histogram: time from a result to the destination's acceptance of an object, "
+    "by destination",
+    "busmap_set_aside": "objects, frames and regions that results set aside, by reason (set-aside.md)",
     "busmap_identity_checks": "objects delivered or parked, by destination and identity compared",
     "busmap_instances": "objects kept, by kind: image, other, quarantine",
     "busmap_free_disk_bytes": "free space of the state folder",
@@ -43,7 +52,7 @@ class NodeCollector(Collector):
     """Counts at every scrape."""
 
     def __init__(
-        self, settings: Settings, store: Store, clock: Clock, answers: StoreAnswers, version: str
+        self, settings: Settings, store: Store, clock: Clock, answers: GatewayCounts, version: str
     ) -> None:
         self._settings, self._store, self._clock = settings, store, clock
         self._answers, self._version = answers, version
@@ -66,16 +75,23 @@ class NodeCollector(Collector):
         for status, count in sorted(self._answers.by_status().items()):
             answers.add_metric([f"0x{status:04X}"], count)
         yield answers
+        associations = CounterMetricFamily(
+            "busmap_associations", FAMILIES["busmap_associations_total"], labels=["result"]
+        )
+        for result, count in sorted(self._answers.associations().items()):
+            associations.add_metric([result], count)
+        yield associations
         with contextlib.suppress(OSError):  # busmap_ready says why there is no figure
             free = shutil.disk_usage(self._store.folder).free
             yield _gauge("busmap_free_disk_bytes", [], [([], free)])
         try:
-            counts = count_states(self._store)
+            counts, timings = count_states(self._store), read_timings(self._store)
         except SQLAlchemyError:
             yield _gauge("busmap_store_readable", [], [([], 0)])
             return
         yield _gauge("busmap_store_readable", [], [([], 1)])
         yield from self._of_store(counts)
+        yield from self._of_timings(timings)
 
     def _of_store(self, counts: StateCounts) -> Iterator[Metric]:
         for name, label, values in (
@@ -83,6 +99,7 @@ class NodeCollector(Collector):
             ("busmap_jobs", "state", counts.jobs),
             ("busmap_results", "status", counts.results),
             ("busmap_instances", "kind", counts.instances),
+            ("busmap_set_aside", "reason", counts.set_aside),
         ):
             yield _gauge(name, [label], [([key], count) for key, count in sorted(values.items())])
         yield _gauge(
@@ -95,15 +112,35 @@ class NodeCollector(Collector):
             ["destination", "identity"],
             [(list(key), count) for key, count in sorted(counts.identities.items())],
         )
-        since = counts.oldest_unfinished_job_at
-        age = 0.0 if since is None else max(0.0, self._clock.now() - since)
+        age = self._age(counts.oldest_unfinished_job_at)
         yield _gauge("busmap_oldest_job_age_seconds", [], [([], age)])
+
+    def _of_timings(self, timings: Timings) -> Iterator[Metric]:
+        named = {one.name for one in self._settings.delivery.destinations} | timings.waiting_since.keys()
+        ages = [([name], self._age(timings.waiting_since.get(name))) for name in sorted(named)]
+        yield _gauge("busmap_oldest_delivery_age_seconds", ["destination"], ages)
+        yield _histogram("busmap_study_seconds", [], [([], timings.analyses)])
+        deliveries = [([name], durations) for name, durations in sorted(timings.deliveries.items())]
+        yield _histogram("busmap_delivery_seconds", ["destination"], deliveries)
+
+    def _age(self, since: float | None) -> float:
+        return 0.0 if since is None else max(0.0, self._clock.now() - since)
 
 
 def _gauge(name: str, labels: list[str], values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, FAMILIES[name], labels=labels)
     for labelled, value in values:
         family.add_metric(labelled, value)
+    return family
+
+
+def _histogram(
+    name: str, labels: list[str], values: Iterable[tuple[list[str], Durations]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, FAMILIES[name], labels=labels)
+    for labelled, found in values:
+        buckets = [(f"{bound:g}", float(count)) for bound, count in found.within]
+        family.add_metric(labelled, [*buckets, ("+Inf", float(found.count))], found.sum_seconds)
     return family
 
 

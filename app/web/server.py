@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from app.logs import log
 from app.node.clock import Clock
-from app.node.counters import StoreAnswers
+from app.node.counters import GatewayCounts
 from app.node.store.database import Store
 from app.settings import Settings
 from app.web.health import check_node
@@ -59,7 +59,7 @@ class Version(BaseModel):
     use: str = RESEARCH_USE
 
 
-def make_app(settings: Settings, store: Store, clock: Clock, answers: StoreAnswers) -> FastAPI:
+def make_app(settings: Settings, store: Store, clock: Clock, answers: GatewayCounts) -> FastAPI:
     """The application, over an open store."""
     release = version("busmap")
     collector = NodeCollector(settings, store, clock, answers, release)
@@ -94,7 +94,7 @@ def make_app(settings: Settings, store: Store, clock: Clock, answers: StoreAnswe
 class WebServer:
     """The application on its own thread. `port` is the one it listens on, None where it does not."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, answers: StoreAnswers) -> None:
+    def __init__(self, settings: Settings, store: Store, clock: Clock, answers: GatewayCounts) -> None:
         self.port: int | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

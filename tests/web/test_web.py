@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, event
 
 from app.node.clock import SystemClock
-from app.node.counters import StoreAnswers
+from app.node.counters import GatewayCounts
 from app.node.store.database import open_store
 from app.settings import Settings, WebSettings
 from app.web.metrics import FAMILIES, metrics_page
 from app.web.server import make_app
-from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
+from tests.node.rig import Node, Pacs, associate, send, ultrasound, wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -61,6 +61,7 @@ def test_a_node_that_works_is_alive_and_ready(node):
 
 def test_metrics_follow_a_study_and_name_nobody(node):
     image = ultrasound("metrics", study="metrics")
+    image.ImageComments = "EMPTY"  # the analyser of these tests sets such an image aside
     image.PatientName, image.PatientID = "Secret^Name", "SECRET-ID"
     assert send(node.port, image) == [0]
     wait_for(lambda: _samples(node).get(("busmap_deliveries", ("pacs0", "accepted")), 0) > 0)
@@ -68,12 +69,23 @@ def test_metrics_follow_a_study_and_name_nobody(node):
     assert samples["busmap_c_store_answers_total", ("0x0000",)] >= 1
     assert samples["busmap_jobs", ("done",)] >= 1
     assert samples["busmap_instances", ("image",)] >= 1
+    assert samples["busmap_set_aside", ("no-analysable-tissue",)] == 1
+    assert samples["busmap_associations_total", ("accepted",)] >= 1
+    assert samples["busmap_study_seconds_count", ()] == samples["busmap_jobs", ("done",)]
+    assert samples["busmap_study_seconds_bucket", ("300",)] <= samples["busmap_study_seconds_count", ()]
+    assert samples["busmap_delivery_seconds_bucket", ("pacs0", "+Inf")] >= 1
     assert samples["busmap_store_readable", ()] == 1
     assert samples["busmap_free_disk_bytes", ()] > 0
     text = _get(node, "/metrics").text
     assert "Secret" not in text
     assert "SECRET" not in text
     assert str(image.StudyInstanceUID) not in text
+
+
+def test_a_sender_with_a_wrong_title_is_counted(node):
+    before = _samples(node)["busmap_associations_total", ("rejected",)]
+    assert associate(node.port, called="SOMEBODY").is_rejected
+    wait_for(lambda: _samples(node)["busmap_associations_total", ("rejected",)] == before + 1)
 
 
 def test_a_dead_worker_is_named_and_the_gateway_lives(node):
@@ -119,7 +131,7 @@ def test_the_web_side_costs_the_gateway_less_than_30_mb(tmp_path):
 def test_a_store_that_cannot_be_read_is_said_not_raised(tmp_path):
     settings = Settings(state_folder=tmp_path, web=WebSettings(port=0))
     store = open_store(tmp_path)
-    app = make_app(settings, store, SystemClock(), StoreAnswers())
+    app = make_app(settings, store, SystemClock(), GatewayCounts())
     with store.write() as connection:
         connection.exec_driver_sql("ALTER TABLE study RENAME TO gone")
 
@@ -140,7 +152,7 @@ def _ask(app: FastAPI, path: str) -> httpx.Response:
 
 
 def test_readiness_counts_nothing_and_a_scrape_counts_once(tmp_path):
-    app = make_app(Settings(state_folder=tmp_path), open_store(tmp_path), SystemClock(), StoreAnswers())
+    app = make_app(Settings(state_folder=tmp_path), open_store(tmp_path), SystemClock(), GatewayCounts())
     asked = []
 
     def note(_connection, _cursor, statement, *_):
@@ -162,7 +174,7 @@ def test_readiness_counts_nothing_and_a_scrape_counts_once(tmp_path):
 
 def test_a_folder_that_cannot_be_reached_is_said_not_raised(tmp_path):
     folder = tmp_path / "state"
-    app = make_app(Settings(state_folder=folder), open_store(folder), SystemClock(), StoreAnswers())
+    app = make_app(Settings(state_folder=folder), open_store(folder), SystemClock(), GatewayCounts())
     folder.rename(tmp_path / "unmounted")
     assert _ask(app, "/readyz").status_code == 503
     answer = _ask(app, "/metrics")
@@ -173,5 +185,7 @@ def test_a_folder_that_cannot_be_reached_is_said_not_raised(tmp_path):
 
 def test_every_metric_has_its_line_in_the_docs(node):
     assert (DOCS / "metrics.md").read_text() == metrics_page()
-    exposed = {name for name, _ in _samples(node)}
-    assert exposed <= set(FAMILIES), "a family without a line"
+    families = list(text_string_to_metric_families(_get(node, "/metrics").text))
+    exposed = {one.name + ("_total" if one.type == "counter" else "") for one in families}
+    assert exposed == set(FAMILIES), "a family without a line, or a line without a family"
+    assert all(one.documentation for one in families), "a family without HELP"

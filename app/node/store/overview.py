@@ -20,6 +20,7 @@ from app.node.store.schema import (
     instance,
     job,
     result_object,
+    set_aside,
     study,
     warning,
 )
@@ -71,7 +72,7 @@ class StateCounts:
     """How many rows are in which state. `oldest_unfinished_job_at`: seconds since 1970, None without one.
 
     `deliveries` by destination and state; `identities`, those accepted or parked, by destination and
-    `delivery.identity`.
+    `delivery.identity`; `set_aside` by reason.
     """
 
     studies: dict[str, int]
@@ -80,6 +81,7 @@ class StateCounts:
     instances: dict[str, int]
     deliveries: dict[tuple[str, str], int]
     identities: dict[tuple[str, str], int]
+    set_aside: dict[str, int]
     oldest_unfinished_job_at: float | None
 
 
@@ -98,6 +100,7 @@ def count_states(store: Store) -> StateCounts:
         rows = connection.execute(query.group_by(delivery.c.destination, column))
         return {(row[0], row[1]): row[2] for row in rows}
 
+    reasons = select(set_aside.c.reason, func.sum(set_aside.c.count)).group_by(set_aside.c.reason)
     with store.read() as connection:
         return StateCounts(
             studies=count(connection, study.c.state),
@@ -108,6 +111,7 @@ def count_states(store: Store) -> StateCounts:
             identities=by_destination(
                 connection, delivery.c.identity, delivery.c.identity.is_not(None), settled
             ),
+            set_aside={row[0]: int(row[1]) for row in connection.execute(reasons)},
             oldest_unfinished_job_at=connection.execute(unfinished).scalar(),
         )
 

@@ -58,7 +58,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"  # the newest alembic revision; migrations/versions holds them all
+HEAD = "0003"  # the newest alembic revision; migrations/versions holds them all
 
 
 class StudyState(StrEnum):
@@ -175,6 +175,15 @@ job = Table(
     UniqueConstraint("study_id", "revision"),
     Index("job_by_state", "state"),
     sqlite_autoincrement=True,
+)
+
+# How many objects, frames or regions the result of a job sets aside, by reason (docs/set-aside.md).
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("job_id", ForeignKey("job.id"), primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Column("count", Integer, nullable=False),
 )
 
 result_object = Table(

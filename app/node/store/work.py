@@ -6,9 +6,10 @@ objects; a result and its deliveries commit together, and so does the end of tho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
@@ -23,6 +24,7 @@ from app.node.store.schema import (
     instance,
     job,
     result_object,
+    set_aside,
     study,
     warning,
 )
@@ -190,8 +192,14 @@ def finish_job(
     objects: Sequence[ResultObject],
     destinations: Iterable[str],
     now: float,
+    reasons: Mapping[str, int] = MappingProxyType({}),
 ) -> bool:
-    """Commit a result and its deliveries together; False where the job was finished before."""
+    """Commit a result and its deliveries together; False where the job was finished before.
+
+    Parameters
+    ----------
+    reasons : how much the result sets aside, by reason.
+    """
     with store.write() as connection:
         changed = connection.execute(
             update(job)
@@ -200,6 +208,9 @@ def finish_job(
         )
         if changed.rowcount == 0:
             return False
+        if reasons:
+            rows = [{"job_id": job_id, "reason": key, "count": count} for key, count in reasons.items()]
+            connection.execute(insert(set_aside), rows)
         names = list(destinations)
         for position, made in enumerate(objects):
             created = connection.execute(
