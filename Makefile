@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
-PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace
+PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace bubblewrap
 VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core
 OHIF := 3.13.2
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
