@@ -19,7 +19,7 @@ define install
     { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(1)"; }
 endef
 
-.PHONY: help setup setup-train setup-video peers viewers demo test test-all lint bench docs lock clean
+.PHONY: help setup setup-train setup-video setup-docs peers viewers demo test test-all lint bench docs site lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ setup-train: .venv-train/ready ## the environment for training (.venv-train): th
 
 setup-video: setup ## the extra `video`: a decoder of video syntaxes in the product's environment
 	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --require-hashes -r requirements-video.txt
+
+setup-docs: setup ## the extra `docs`: the generator of the documentation's site, in the product's environment
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --require-hashes -r requirements-docs.txt
 
 peers: ## Debian's DICOM programs that tests talk to
 	$(call install,$(PEERS))
@@ -91,6 +94,9 @@ docs: setup ## the generated pages under docs/
 	$(BIN)/python -m app.web.metrics > docs/metrics.md
 	$(BIN)/python -m app.conformance > docs/conformance.md
 
+site: setup-docs ## the documentation as a site in site/: open site/index.html, no server and no Internet needed
+	$(BIN)/python -m zensical build --clean --strict -f mkdocs.yml
+
 lock: ## the dependency lists with hashes, from pyproject.toml
 	@printf '%s\n' "perf-analyzer ; sys_platform == 'never'" "cupy-cuda13x ; sys_platform == 'never'" \
 	  "cuda-python ; sys_platform == 'never'" "torch ; sys_platform == 'never'" > .venv/overrides.txt
@@ -100,6 +106,8 @@ lock: ## the dependency lists with hashes, from pyproject.toml
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt
 	sed -n 's/^video = \["\(.*\)"\]/\1/p' pyproject.toml | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \
 	  --no-deps --generate-hashes --no-header --no-annotate -c requirements-train.txt -o requirements-video.txt
+	sed -n 's/^docs = \["\(.*\)"\]/\1/p' pyproject.toml | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate -c requirements.txt -o requirements-docs.txt
 
 clean: ## environments and caches
 	rm -rf .venv .venv-train .viewers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
