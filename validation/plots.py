@@ -1,7 +1,7 @@
 """Curves as SVG, drawn without a plotting library so that a report is one file.
 
-Promises: axes from 0 to 1 with equal scales (a `share_plot` reaches to its largest value), a title for
-screen readers, no script and nothing fetched.
+Promises: axes from 0 to 1 with equal scales (`share_plot` and `course_plot` reach to their largest value),
+a title for screen readers, no script and nothing fetched.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ def share_plot(title: str, across: str, curves: Sequence[tuple[str, Sequence[flo
         place = f'x="{_x(0.03):.1f}" y="{_y(0.95 - 0.07 * index):.1f}"'
         parts.append(f'<text {place} fill="{colour}">{escape(label)}</text>')
     return _frame(title, across, "share at or below", parts, end)
+
+
+def course_plot(
+    title: str, across: str, up: str, points: Sequence[tuple[float, float, float, float]], bound: float
+) -> Markup:
+    """Values in 0..1 with their intervals over a quantity: (place, value, low, high); dashed, a bound."""
+    colour, end = _COLOURS[0], max(place for place, *_ in points) or 1.0
+    parts = [_line([(0, bound), (1, bound)], "#999", dashed=True)]
+    parts.append(_line([(place / end, value) for place, value, *_ in points], colour))
+    parts += [_line([(place / end, low), (place / end, high)], colour) for place, _, low, high in points]
+    return _frame(title, across, up, parts, end)
 
 
 def _x(value: float) -> float:

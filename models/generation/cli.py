@@ -19,14 +19,14 @@ from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
 from models.generation.solver_options import Guidance, Steps, chosen_solver
-from models.generation.study.choose_cli import tune
+from models.generation.study.choose_cli import stop, tune
 from models.generation.study.cli import fidelity, index, privacy, study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity, tune):
+for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity, tune, stop):
     app.command()(verb)
 
 _border = partial(border, "generator")
@@ -54,6 +54,13 @@ def train(
     decoder_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs for which the decoder of --start learns on, its encoder held.")
     ] = 0,
+    snapshot_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Keep the flow every so many epochs, for busmap generator stop (14 MB each; 0: never).",
+        ),
+    ] = 25,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
 ) -> None:
     """Train autoencoder and flow into OUT; what they are worth so far lies in OUT/product."""
@@ -67,7 +74,14 @@ def train(
         parallel = import_module("models.training.parallel")
         with parallel.joined(import_module("models.training.device").best_device()):
             module.train(
-                records, out, facts, settings, minutes=minutes, start=start, decoder_epochs=decoder_epochs
+                records,
+                out,
+                facts,
+                settings,
+                minutes=minutes,
+                start=start,
+                decoder_epochs=decoder_epochs,
+                snapshot_every=snapshot_every,
             )
         typer.echo(f"Product: {out / 'product'}")
 

@@ -1,7 +1,7 @@
 """What a training stage leaves: one safetensors file in half precision, to draw from and to train on.
 
-Promises: written whole or not at all; its SHA-256 names the model; everything needed to build the
-networks again stands in its header. Loaded weights are single precision again.
+Promises: written whole or not at all; a product's SHA-256 names the model; everything needed to build the
+networks again stands in its header. Loaded weights are single precision again. Snapshots hold a flow alone.
 """
 
 from __future__ import annotations
@@ -68,11 +68,71 @@ def save_product(
         "side": prior.side,
         "facts": dict(facts),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{WEIGHTS}.partial"
-    unfinished.write_bytes(save(halves, {"busmap": json.dumps(header, sort_keys=True)}))
-    unfinished.replace(folder / WEIGHTS)
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    return _write(folder / WEIGHTS, halves, header)
+
+
+def save_snapshot(path: Path, flow: torch.nn.Module, facts: Mapping[str, Any]) -> None:
+    """Write a flow alone, in half precision; `facts`: its epochs and what else is known of it."""
+    halves = {
+        f"flow.{key}": value.detach().half().contiguous().cpu() for key, value in flow.state_dict().items()
+    }
+    _write(path, halves, {"format": FORMAT, "facts": dict(facts)})
+
+
+def read_flow(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The flow's weights as they are on disk, of a product or a snapshot, and what the file says of them.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cut short or of another format.
+    """
+    tensors, header = _read(path)
+    return {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}, header["facts"]
+
+
+def encoder_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of an autoencoder's encoder in half precision: whether two flows speak of the same latents."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        if key.startswith("encoder.") or key in ("latent_mean", "latent_scale"):
+            digest.update(state[key].detach().half().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_with_flow(
+    product: Path, flow: Mapping[str, torch.Tensor], facts: Mapping[str, Any], out: Path
+) -> str:
+    """Write `product` into the folder `out` with another flow, in half precision, and `facts` changed.
+
+    Returns the SHA-256; that of the product where nothing differs.
+    """
+    tensors, header = _read(product / WEIGHTS)
+    changed = tensors | {f"flow.{key}": value for key, value in flow.items()}
+    return _write(out / WEIGHTS, changed, {**header, "facts": {**header["facts"], **facts}})
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> str:
+    """Write whole or not at all; returns the SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save(dict(tensors), {"busmap": json.dumps(header, sort_keys=True)})
+    unfinished = path.with_name(f"{path.name}.partial")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors as they are on disk, and the header."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("busmap", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): give the folder of a generator") from None
+    if header.get("format") != FORMAT:
+        raise DataError(f"{path} is of another format: use the busmap that made it")
+    return tensors, header
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:
@@ -84,15 +144,11 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
         It is missing, cut short, or made for other vocabularies.
     """
     path = folder / WEIGHTS
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("busmap", "{}"))
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): give the folder of a generator") from None
+    read, header = _read(path)
+    tensors = {key: value.float() for key, value in read.items()}
     words = {name: list(entries) for name, entries in VOCABULARIES.items()}
-    if header.get("format") != FORMAT or header.get("vocabularies") != words:
-        raise DataError(f"{path} is of another format or asks for other things: use the busmap that made it")
+    if header.get("vocabularies") != words:
+        raise DataError(f"{path} asks for other things than this busmap: use the busmap that made it")
     first, flow = header["autoencoder"], header["flow"]
     autoencoder = Autoencoder(AutoencoderSettings(**{**first, "widths": tuple(first["widths"])}))
     network = FlowNet(FlowSettings(**{**flow, "widths": tuple(flow["widths"])}))

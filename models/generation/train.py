@@ -28,7 +28,7 @@ from models.generation.kid import Embedder, kid
 from models.generation.pictures import save_curves, save_grid
 from models.generation.pool import TISSUE_SHARE, Pool, pools, validation_patients
 from models.generation.prior import Prior, fit_prior
-from models.generation.product import Generator, load_generator, save_product
+from models.generation.product import Generator, encoder_digest, load_generator, save_product, save_snapshot
 from models.generation.train_autoencoder import AutoencoderTraining, train_autoencoder, unit
 from models.generation.train_flow import FlowTraining, encode, train_flow
 from models.training.device import best_device, has_bfloat16
@@ -36,6 +36,7 @@ from models.training.loop import Fitted
 from models.training.parallel import rank
 from models.training.run import RunDiffersError, begin_run
 
+SNAPSHOTS = "snapshots"
 _AUTOENCODER, _FLOW = AutoencoderTraining(), FlowTraining()
 
 
@@ -80,6 +81,7 @@ def train(
     minutes: float | None = None,
     start: Path | None = None,
     decoder_epochs: int = 0,
+    snapshot_every: int = 0,
 ) -> None:
     """Train on `records` into `out`.
 
@@ -89,6 +91,7 @@ def train(
     minutes : stop after the epoch of the flow in which this time is over
     start : product of an earlier stage on the same images to go on from
     decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
+    snapshot_every : epochs of the flow between two snapshots, from which a stopping point is chosen; 0: none
 
     Raises
     ------
@@ -119,7 +122,8 @@ def train(
     training, validation = pools(records, frames, settings.seed)
     learned = _learn_autoencoder(out, settings, device, training, validation, start, facts, decoder_epochs)
     autoencoder, flow, before = learned
-    stage = _Stage(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
+    prior = _prior(training, settings.seed)
+    stage = _Stage(out, autoencoder, prior, facts, settings, validation, device, snapshot_every)
     latents = [
         encode(autoencoder, pool, out, name, device)
         for name, pool in (("training", training), ("validation", validation))
@@ -193,6 +197,11 @@ def _prior(pool: Pool, seed: int) -> Prior:
     return fit_prior(masks, labels, pool.zoom[lesion].numpy(), tissue, seed)
 
 
+def snapshot_path(run: Path, epochs: int) -> Path:
+    """Where a run keeps the flow as it was after so many epochs."""
+    return run / SNAPSHOTS / f"{epochs:06d}.safetensors"
+
+
 @dataclass(frozen=True)
 class _Stage:
     """What turns an epoch of the flow into a product with grid and curves."""
@@ -204,9 +213,15 @@ class _Stage:
     settings: Settings
     validation: Pool
     device: torch.device
+    snapshot_every: int
 
     def after_epoch(self, fitted: Fitted) -> None:
-        if len(fitted.history) % self.settings.product_every == 0:
+        epochs = len(fitted.history)
+        if self.snapshot_every and epochs % self.snapshot_every == 0:
+            encoder = encoder_digest(self.autoencoder.state_dict())
+            about = {"epochs": epochs, "encoder": encoder, "data_hash": self.facts["data_hash"]}
+            save_snapshot(snapshot_path(self.out, epochs), fitted.network, about)
+        if epochs % self.settings.product_every == 0:
             self.keep(fitted)
 
     def keep(self, fitted: Fitted) -> None:

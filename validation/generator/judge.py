@@ -1,6 +1,6 @@
 """From a folder of studies to the parts of the report: whatever lies there is judged.
 
-Promises: usefulness, privacy and fidelity each from their own files; a folder with none of them is refused.
+Promises: every part is judged from its own files; a folder with none of them is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from validation.generator.files import read_facts, read_scores
 from validation.generator.privacy import judge_privacy
 from validation.generator.report import Section
 from validation.generator.shown import usefulness_section
+from validation.generator.stopping import judge_stopping
 from validation.generator.usefulness import judge_study
 from validation.predictions import PredictionError
 
@@ -28,12 +29,13 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
         (folder / "diagnosis.parquet", _usefulness),
         (folder / "neighbours.parquet", _privacy),
         (folder / "obedience.parquet", judge_fidelity),
+        (folder / "stop.parquet", _stopping),
     )
     sections = [judge(folder, resamples, seed) for path, judge in parts if path.exists()]
     if not sections:
         raise PredictionError(
             f"{folder} holds no study of a generator: give the --out of "
-            "busmap generator study, privacy or fidelity"
+            "busmap generator study, privacy, fidelity or stop"
         )
     return sections
 
@@ -57,3 +59,7 @@ def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
 
 def _privacy(folder: Path, resamples: int, seed: int) -> Section:
     return judge_privacy(folder, seed)
+
+
+def _stopping(folder: Path, resamples: int, seed: int) -> Section:
+    return judge_stopping(folder)

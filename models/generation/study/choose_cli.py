@@ -1,4 +1,4 @@
-"""`busmap generator tune`: what a generator is drawn with, chosen on the patients that it set aside."""
+"""`busmap generator tune` and `stop`: chosen on the patients that a generator set aside."""
 
 from __future__ import annotations
 
@@ -37,6 +37,38 @@ def tune(
         generator = import_module("models.generation.product").load_generator(model, device)
         chosen = module.tune(generator, learned, out, module.Grid(*grid, at), count, seed, typer.echo)
         typer.echo(f"Chosen: guidance {chosen.guidance:g}, {chosen.steps} steps: {out / module.FILE}")
+
+
+def stop(
+    data: Data,
+    run: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a training run; of a generator trained in stages, each in order."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the judgement (default: stop in the last run's).")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of time and noise a patient.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of these.")] = 1,
+    final: Annotated[
+        bool, typer.Option("--final", help="The choice is final: delete the snapshots of the runs.")
+    ] = False,
+) -> None:
+    """Choose how long to train by what the flow gives away of its patients: OUT/product, as it was then."""
+    with _border():
+        module = import_module("models.generation.study.stopping")
+        last = run[-1] / "product" if (run[-1] / "product").exists() else run[-1]
+        learned = learned_half(read_busbra(data), generator_facts(last), run[-1])
+        folder = out or run[-1] / "stop"
+        device = import_module("models.training.device").best_device()
+        chosen = module.stop(run, learned, folder, device, draws, seed, typer.echo)
+        if chosen is None:
+            typer.echo(f"No stopping point: the first snapshot fails the rule already. Losses: {folder}")
+            raise typer.Exit(1)
+        typer.echo(f"Stopping point: {chosen.epochs} epochs: {folder / 'product'}")
+        typer.echo(f"With intervals: busmap validate generator {folder}")
+        if final:
+            module.forget(run)
 
 
 def _numbers(text: str, least: float, *, whole: bool = False) -> list[float]:
