@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
-PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace bubblewrap
+PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace bubblewrap prometheus systemd
 VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core
 OHIF := 3.13.2
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
@@ -11,12 +11,12 @@ export UV_LINK_MODE := copy
 UV_INSTALL := uv pip install --quiet
 RUN := env -u BUSMAP_CONFIG
 
-# Installs Debian packages that are not there yet, and keeps the Orthanc service that comes with them from running.
+# Installs Debian packages that are not there yet, and keeps the services that come with them from running.
 define install
 @dpkg -s $(1) >/dev/null 2>&1 && echo "Installed already: $(1)" || \
   { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq && \
     $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null && \
-    { $$as_root service orthanc stop >/dev/null 2>&1 || true; } && echo "Installed: $(1)"; }
+    { for one in orthanc prometheus; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
 endef
 
 .PHONY: help setup setup-train setup-video setup-docs peers viewers demo test test-all lint bench docs site lock clean

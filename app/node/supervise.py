@@ -1,8 +1,8 @@
 """`busmap serve`: gateway and worker as child processes, kept up.
 
 Promises: a process that dies is started again, after a growing wait where it keeps dying; SIGTERM and SIGINT
-stop all of them; the exit status is true. Refuses to go on where one cannot even start the first time: its
-log line says why, and its exit status becomes ours.
+stop all of them; the exit status is true; systemd is told how it goes where it asks. Refuses to go on where
+one cannot even start the first time: its log line says why, and its exit status becomes ours.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from app.errors import BusmapError
 from app.logs import configure_logs, log
+from app.node.notify import Notifier
 from app.node.process import (
     DEFAULT_ANALYSER,
     GATEWAY_FILE,
@@ -136,6 +137,7 @@ def serve(
         _Child("gateway", settings, (), settings.state_folder / GATEWAY_FILE),
         _Child("worker", settings, ("--analyser", analyser), settings.state_folder / WORKER_FILE),
     ]
+    notifier = Notifier(settings.state_folder, settings.web.host, os.environ)
     status = 0
     try:
         while not stop.is_set():
@@ -143,8 +145,10 @@ def serve(
             if failed:
                 status = failed[0]
                 break
+            notifier.look()
             stop.wait(_LOOK_SECONDS)
     finally:
+        notifier.stopping()
         for child in children:
             child.terminate()
         deadline = time.monotonic() + _STOP_SECONDS

@@ -1,7 +1,8 @@
 """What Prometheus scrapes: the rows of the store, counted at the scrape, and what the gateway counts.
 
 Promises: names start with `busmap_`; no label holds a patient's or a study's identity. A store that cannot
-be read leaves its families out and says so in `busmap_store_readable`.
+be read leaves its families out and says so in `busmap_store_readable`. What is known beforehand (states,
+destinations, statuses) is there with 0: only so is the first one of a kind an increase.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.node.clock import Clock
 from app.node.counters import GatewayCounts
+from app.node.intake import MISMATCH, OUT_OF_RESOURCES, SUCCESS
 from app.node.store.database import Store
 from app.node.store.overview import StateCounts, count_states
-from app.node.store.timings import Durations, Timings, read_timings
+from app.node.store.schema import DeliveryState, IdentityCode, InstanceKind, JobState, StudyState
+from app.node.store.timings import NO_DELIVERIES, Durations, Timings, read_timings
 from app.settings import Settings
 from app.web.health import check_node
 
+_COMPARED = (IdentityCode.MATCHED, IdentityCode.MISMATCH)
 # Every family, with its help: docs/metrics.md is made from this.
 FAMILIES = {
     "busmap_build_info": "1, with the version in a label",
@@ -72,7 +76,8 @@ class NodeCollector(Collector):
         answers = CounterMetricFamily(
             "busmap_c_store_answers", FAMILIES["busmap_c_store_answers_total"], labels=["status"]
         )
-        for status, count in sorted(self._answers.by_status().items()):
+        statuses = dict.fromkeys((SUCCESS, OUT_OF_RESOURCES, MISMATCH), 0) | self._answers.by_status()
+        for status, count in sorted(statuses.items()):
             answers.add_metric([f"0x{status:04X}"], count)
         yield answers
         associations = CounterMetricFamily(
@@ -95,36 +100,57 @@ class NodeCollector(Collector):
 
     def _of_store(self, counts: StateCounts) -> Iterator[Metric]:
         for name, label, values in (
-            ("busmap_studies", "state", counts.studies),
-            ("busmap_jobs", "state", counts.jobs),
+            ("busmap_studies", "state", _zeros(StudyState) | counts.studies),
+            ("busmap_jobs", "state", _zeros(JobState) | counts.jobs),
             ("busmap_results", "status", counts.results),
-            ("busmap_instances", "kind", counts.instances),
+            ("busmap_instances", "kind", _zeros(InstanceKind) | counts.instances),
             ("busmap_set_aside", "reason", counts.set_aside),
         ):
             yield _gauge(name, [label], [([key], count) for key, count in sorted(values.items())])
         yield _gauge(
             "busmap_deliveries",
             ["destination", "state"],
-            [(list(key), count) for key, count in sorted(counts.deliveries.items())],
+            [
+                (list(key), count)
+                for key, count in sorted((self._none_of(DeliveryState) | counts.deliveries).items())
+            ],
         )
         yield _gauge(
             "busmap_identity_checks",
             ["destination", "identity"],
-            [(list(key), count) for key, count in sorted(counts.identities.items())],
+            [
+                (list(key), count)
+                for key, count in sorted((self._none_of(_COMPARED) | counts.identities).items())
+            ],
         )
         age = self._age(counts.oldest_unfinished_job_at)
         yield _gauge("busmap_oldest_job_age_seconds", [], [([], age)])
 
     def _of_timings(self, timings: Timings) -> Iterator[Metric]:
-        named = {one.name for one in self._settings.delivery.destinations} | timings.waiting_since.keys()
+        named = {*self._destinations, *timings.waiting_since}
         ages = [([name], self._age(timings.waiting_since.get(name))) for name in sorted(named)]
         yield _gauge("busmap_oldest_delivery_age_seconds", ["destination"], ages)
         yield _histogram("busmap_study_seconds", [], [([], timings.analyses)])
-        deliveries = [([name], durations) for name, durations in sorted(timings.deliveries.items())]
-        yield _histogram("busmap_delivery_seconds", ["destination"], deliveries)
+        deliveries = dict.fromkeys(self._destinations, NO_DELIVERIES) | timings.deliveries
+        yield _histogram(
+            "busmap_delivery_seconds",
+            ["destination"],
+            [([name], deliveries[name]) for name in sorted(deliveries)],
+        )
+
+    @property
+    def _destinations(self) -> list[str]:
+        return [one.name for one in self._settings.delivery.destinations]
+
+    def _none_of(self, states: Iterable[str]) -> dict[tuple[str, str], int]:
+        return {(name, str(state)): 0 for name in self._destinations for state in states}
 
     def _age(self, since: float | None) -> float:
         return 0.0 if since is None else max(0.0, self._clock.now() - since)
+
+
+def _zeros(states: Iterable[str]) -> dict[str, int]:
+    return {str(state): 0 for state in states}
 
 
 def _gauge(name: str, labels: list[str], values: Iterable[tuple[list[str], float]]) -> GaugeMetricFamily:

@@ -31,6 +31,9 @@ class Durations:
     sum_seconds: float
 
 
+NO_DELIVERIES = Durations(tuple((bound, 0) for bound in DELIVERY_BOUNDS), 0, 0.0)
+
+
 @dataclass(frozen=True)
 class Timings:
     """Durations from the close of a study to its result, and by destination from there to its acceptance.

@@ -1,0 +1,67 @@
+"""What the supervisor tells systemd, heard on a real socket of systemd's kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.node.process import GATEWAY_FILE
+from tests.node.rig import LIMIT_SECONDS
+from tests.node.test_supervise import Served
+
+
+class Listener:
+    """systemd's end."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self.heard: list[str] = []
+
+    def hear(self, wanted: str, seconds: float = LIMIT_SECONDS) -> None:
+        """Wait for a message that contains `wanted`; fails after `seconds`."""
+        self._socket.settimeout(seconds)
+        self.heard.clear()
+        while not any(wanted in one for one in self.heard):
+            self.heard.append(self._socket.recv(4096).decode())
+
+    def drain(self) -> None:
+        self._socket.settimeout(0)
+        while True:
+            try:
+                self._socket.recv(4096)
+            except BlockingIOError:
+                return
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listener:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "900000")
+    return Listener(tmp_path / "notify")
+
+
+def test_systemd_hears_ready_alive_and_stopping(systemd: Listener, make_node: Any) -> None:
+    served = Served(make_node())
+    try:
+        systemd.hear("READY=1")
+        gateway = served.facts(GATEWAY_FILE)
+        systemd.hear(f"STATUS=receiving on port {gateway['port']}; analysing")
+        systemd.hear("WATCHDOG=1")
+        os.kill(gateway["pid"], signal.SIGSTOP)  # it runs, and answers nobody
+        systemd.drain()
+        with pytest.raises(TimeoutError):
+            systemd.hear("WATCHDOG=1", seconds=5)
+        os.kill(gateway["pid"], signal.SIGCONT)
+        systemd.hear("WATCHDOG=1")
+        served.process.terminate()
+        systemd.hear("STOPPING=1")
+        assert served.process.wait(LIMIT_SECONDS) == 0
+    finally:
+        served.process.kill()
+        served.process.wait()
