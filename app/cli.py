@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from app.bootstrap import prepare_process
 from app.errors import BusmapError
+from app.state_verbs import state
 from app.stopping import block_stop_signals
 
 _VERBS = "busmap.verbs"
@@ -192,6 +193,9 @@ def resend(
 
     count = again(load_settings(config), study, release_identity=release_identity)
     typer.echo(f"{count} objects queued again")
+
+
+app.add_typer(state, name="state")
 
 
 @app.command("config")

@@ -34,7 +34,19 @@ WORKER_POINTS = (
     "job-finished",
 )
 REJECTION_POINTS = ("rejection-written", "rejection-committed")  # where a destination takes such notes
-CRASH_POINTS = GATEWAY_POINTS + WORKER_POINTS + REJECTION_POINTS
+MIGRATION_POINTS = (
+    "backup-copied",
+    "backup-kept",
+    "migration-within-transaction",
+    "migration-committed",
+)
+STATE_POINTS = (
+    "downgrade-within-transaction",
+    "downgrade-committed",
+    "restore-before-replace",
+    "restore-replaced",
+)
+CRASH_POINTS = GATEWAY_POINTS + WORKER_POINTS + REJECTION_POINTS + MIGRATION_POINTS + STATE_POINTS
 VARIABLE = "BUSMAP_CRASH_AT"
 
 _seen: dict[str, int] = {}

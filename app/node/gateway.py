@@ -15,7 +15,7 @@ from app.errors import BusmapError
 from app.logs import log, study_refs
 from app.node.clock import SystemClock
 from app.node.counters import GatewayCounts
-from app.node.intake import Intake, sweep
+from app.node.intake import Intake
 from app.node.process import (
     GATEWAY_FILE,
     hold_lock,
@@ -27,6 +27,7 @@ from app.node.process import (
 )
 from app.node.receive import make_receiver
 from app.node.store.database import open_store
+from app.node.sweep import sweep
 from app.settings import Settings
 from app.web.server import WebServer
 
@@ -56,9 +57,6 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     clock = SystemClock()
     store = open_store(settings.state_folder)
     lock = hold_lock(settings.state_folder, "gateway", stop)  # another's transfers would be swept away
-    removed = sweep(store)
-    if removed:
-        log().info("unacknowledged-files-removed", count=removed)
     intake = Intake(
         store,
         study_refs(settings),
@@ -66,6 +64,11 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
         minimum_free_disk_mib=settings.gateway.minimum_free_disk_mib,
         accept_secondary_capture=settings.analysis.accept_secondary_capture,
     )
+    swept = sweep(store, intake)
+    if swept.removed:
+        log().info("unacknowledged-files-removed", count=swept.removed)
+    if swept.adopted:
+        log().warning("images-without-row-kept", count=swept.adopted)
     answers = GatewayCounts()
     server = make_receiver(settings.gateway, intake, store.incoming_folder, answers)
     thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)

@@ -16,6 +16,10 @@ from pathlib import Path
 
 _IMPLEMENTATION_CLASS_UID = "2.25.229823458761029384756123904817263540918"  # names busmap as the writer
 _IMPLEMENTATION_VERSION_NAME = "BUSMAP"
+_GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
+_HEAD_BYTES = 128 + 4 + 12  # preamble, prefix, group length
+_LONGEST_HEADER = 4096
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,41 @@ class IncomingFile:
         while left:
             left = left[os.write(self._handle, left) :]
         self._size += len(data)
+
+
+def read_kept(path: Path) -> tuple[Received, str]:
+    """What a kept file holds, from its bytes, and its transfer syntax.
+
+    Raises
+    ------
+    ValueError
+        It does not begin as the files made here do.
+    OSError
+        It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        if head[128:132] != b"DICM" or head[132:140] != _GROUP_LENGTH:
+            raise ValueError("no file meta information")
+        start = _HEAD_BYTES + struct.unpack("<L", head[140:])[0]
+        if not _HEAD_BYTES < start <= _LONGEST_HEADER:
+            raise ValueError("no file meta information")
+        head += file.read(start - _HEAD_BYTES)
+        syntax = _value(head, 0x10).rstrip(b"\0").decode("ascii")
+        whole, content = hashlib.sha256(head), hashlib.sha256(syntax.encode() + b"\0")
+        size = len(head)
+        while data := file.read(_READ_BYTES):
+            whole.update(data)
+            content.update(data)
+            size += len(data)
+    return Received(path, whole.hexdigest(), content.hexdigest(), size), syntax
+
+
+def _value(header: bytes, number: int) -> bytes:
+    """The value of the first element (0002,number) of VR UI."""
+    place = header.index(struct.pack("<HH2s", 2, number, b"UI"))
+    (length,) = struct.unpack_from("<H", header, place + 6)
+    return header[place + 8 : place + 8 + length]
 
 
 def _header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -19,12 +19,11 @@ from app.node.clock import Clock
 from app.node.commits import Commits
 from app.node.crash import crash_point
 from app.node.header import Identity, RefusedObject, read_identity
-from app.node.incoming import Received
+from app.node.incoming import Received, read_kept
 from app.node.store.database import Store
 from app.node.store.images import (
     Outcome,
     ReceivedInstance,
-    is_known_file,
     look_up,
 )
 
@@ -34,7 +33,6 @@ _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("6.1", "3.1", "6", "3", "6.2"))
 SECONDARY_CAPTURE_CLASSES = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
 _MIB = 1024 * 1024
-_SWEEP_MARGIN_SECONDS = 3600.0  # for a wall clock that was set back
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class Intake:
         # A row whose file is gone names the digest it had: the bytes are the same but for the file meta.
         self._make_durable(received.path, kept or received.file_sha256)
         crash_point("image-before-commit")
-        outcome = self._commits.keep(self._instance(identity, transfer, study_ref))
+        outcome = self._commits.keep(self._instance(identity, transfer, study_ref, self._clock.now()))
         crash_point("image-committed")
         log().info(
             f"image-{outcome.value}", study_ref=study_ref, peer=transfer.peer, bytes=received.size_bytes
@@ -122,7 +120,30 @@ class Intake:
             return Answer(SUCCESS, "UID known with other bytes; kept in quarantine")
         return Answer(SUCCESS)
 
-    def _instance(self, identity: Identity, transfer: Transfer, study_ref: str) -> ReceivedInstance:
+    def adopt(self, path: Path) -> bool:
+        """Keep an image that lies at its place and has no row; False where it is not whole, or ours.
+
+        Raises
+        ------
+        SQLAlchemyError
+            Its row could not be committed.
+        """
+        try:
+            received, syntax = read_kept(path)
+            identity = read_identity(path, syntax)
+        except (ValueError, OSError):  # RefusedObject is a ValueError
+            return False
+        if received.file_sha256 != path.stem or identity.made_by_busmap:
+            return False
+        study_ref = self._refs(identity.study_instance_uid)
+        transfer = Transfer(received, identity.sop_class_uid, identity.sop_instance_uid, syntax, peer="")
+        self._commits.keep(self._instance(identity, transfer, study_ref, path.stat().st_mtime))
+        log().info("image-adopted", study_ref=study_ref, bytes=received.size_bytes)
+        return True
+
+    def _instance(
+        self, identity: Identity, transfer: Transfer, study_ref: str, received_at: float
+    ) -> ReceivedInstance:
         return ReceivedInstance(
             study_instance_uid=identity.study_instance_uid,
             study_ref=study_ref,
@@ -134,7 +155,7 @@ class Intake:
             content_sha256=transfer.received.content_sha256,
             size_bytes=transfer.received.size_bytes,
             is_image=identity.sop_class_uid in self._image_classes,
-            received_at=self._clock.now(),
+            received_at=received_at,
         )
 
     def _make_durable(self, path: Path, file_sha256: str) -> None:
@@ -144,23 +165,3 @@ class Intake:
         path.rename(final)
         crash_point("image-renamed")
         sync(final.parent)
-
-
-def sweep(store: Store) -> int:
-    """At start: remove cut transfers, and files that no row names. Answers how many went.
-
-    Neither was ever answered with success. Called before the gateway listens. Only files that came after the
-    last sweep are compared with the rows: what that one left has its row.
-    """
-    marker = store.folder / "swept"
-    since = marker.stat().st_mtime - _SWEEP_MARGIN_SECONDS if marker.exists() else 0.0
-    removed = 0
-    for path in store.incoming_folder.iterdir():
-        path.unlink()
-        removed += 1
-    for path in (store.folder / "images").glob("??/*.dcm"):
-        if path.stat().st_mtime >= since and not is_known_file(store, path.stem):
-            path.unlink()
-            removed += 1
-    marker.touch()
-    return removed

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from app.errors import StoreError
 from app.node.assembly import Assembly
-from app.node.intake import SUCCESS, sweep
+from app.node.intake import SUCCESS
 from app.node.migrations import configuration
 from app.node.store import schema
 from app.node.store.database import FILE_NAME, journal, open_store
@@ -26,8 +26,10 @@ from app.node.store.deliveries import requeue_interrupted, take_due
 from app.node.store.images import request_close
 from app.node.store.overview import study_lines
 from app.node.store.work import count_attempt, fail_job, finish_job, start_job, unfinished_jobs
+from app.node.sweep import Swept, sweep
 from tests.node.inprocess import Bench
 from tests.node.rig import report, ultrasound
+from tests.operators.made_files import uid
 
 
 def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
@@ -128,8 +130,30 @@ def test_sweep_removes_what_was_never_acknowledged(tmp_path: Path) -> None:
     orphan = bench.store.image_path("ab" * 32)
     orphan.parent.mkdir(exist_ok=True)
     orphan.touch()
-    assert sweep(bench.store) == 2
+    assert sweep(bench.store, bench.intake) == Swept(removed=2, adopted=0)
     assert len(list((tmp_path / "state" / "images").glob("*/*"))) == 1
+
+
+def test_sweep_keeps_images_that_no_row_names(tmp_path: Path) -> None:
+    """The database was restored from a copy of before two of three images came."""
+    bench = Bench(tmp_path / "state")
+    assert bench.receive(ultrasound("1")).status == SUCCESS
+    bench.store.close()
+    path = bench.store.path
+    copy = path.read_bytes()
+    bench = Bench(tmp_path / "state")
+    assert bench.receive(ultrasound("2")).status == SUCCESS
+    assert bench.receive(ultrasound("3", "another")).status == SUCCESS
+    [before] = [line for line in study_lines(bench.store) if line.study_instance_uid == uid("study")]
+    bench.store.close()
+    path.write_bytes(copy)
+    bench = Bench(tmp_path / "state")
+    assert sweep(bench.store, bench.intake) == Swept(removed=0, adopted=2)
+    [after] = [line for line in study_lines(bench.store) if line.study_instance_uid == uid("study")]
+    assert (after.images, after.study_ref) == (before.images, before.study_ref) == (2, before.study_ref)
+    assert bench.receive(ultrasound("3", "another")).status == SUCCESS  # known, byte for byte
+    assert sum(line.images + line.quarantined for line in study_lines(bench.store)) == 3
+    assert sweep(bench.store, bench.intake).adopted == 0
 
 
 OTHER = -1

@@ -1,7 +1,9 @@
 """Everything the node remembers, and the only place that speaks SQL.
 
 schema.py      the tables, and the states of their rows
-database.py    the file: opening, migrating, transactions
+database.py    the file: opening, transactions
+migration.py   from one release's schema to another's, and back
+backup.py      copies of the file
 images.py      what arrives, and when a study closes
 work.py        jobs and their results
 deliveries.py  the outbox

@@ -1,4 +1,4 @@
-"""The node's SQLite file: opening, migrating, transactions.
+"""The node's SQLite file: opening and transactions.
 
 Promises: a committed transaction survives the loss of power (write-ahead log, synchronous FULL: one fsync a
 commit); a transaction waits for another process's, for 30 s at most, then fails. Refuses a database made by a
@@ -8,8 +8,6 @@ writers can damage (https://sqlite.org/wal.html#walresetbug), the rollback journ
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from sqlalchemy.exc import DatabaseError
 
 from app.errors import StoreError
 from app.files import sync
+from app.node.store.migration import migrate, schema_of
 from app.node.store.schema import HEAD
 
 try:
@@ -41,6 +40,11 @@ class Store:
         self._engine = engine
         # SQLite polls when two connections write at once; threads of one process queue here instead.
         self._writing = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self.folder / FILE_NAME
 
     @property
     def incoming_folder(self) -> Path:
@@ -99,10 +103,9 @@ def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
         for name in ("", "incoming", "images", "results"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_image_folders(folder / "images")
-        engine = _engine(path, busy_seconds)
-        store = Store(folder, engine)
-        if _version(store) != HEAD:
-            _migrate(store)
+        store = open_as_it_is(folder, busy_seconds=busy_seconds)
+        if schema_of(store) != HEAD:
+            migrate(store)
     except OSError as error:
         raise StoreError(
             f"the state folder {folder} cannot be used ({error.strerror}): make it writable for this user"
@@ -112,6 +115,13 @@ def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
             f"the database {path} cannot be read ({type(error.orig).__name__}): restore it from a backup"
         ) from None
     return store
+
+
+def open_as_it_is(
+    folder: Path, *, database: Path | None = None, busy_seconds: float = _BUSY_SECONDS
+) -> Store:
+    """The database of a state folder, or another file of its rows, with the schema that it has."""
+    return Store(folder, _engine(database or folder / FILE_NAME, busy_seconds))
 
 
 def _make_image_folders(images: Path) -> None:
@@ -155,31 +165,3 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
-
-
-def _version(store: Store) -> str | None:
-    with store.read() as connection:
-        found = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
-        if found.first() is None:
-            return None
-        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-
-
-def _migrate(store: Store) -> None:
-    lock = os.open(store.folder / "migrate.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = _version(store)
-        if found is not None and found > HEAD:
-            raise StoreError(
-                f"the database in {store.folder} was made by a newer busmap (schema {found}, this one knows "
-                f"{HEAD}): start that version, or restore the backup from before the update"
-            )
-        if found != HEAD:
-            # Imported here: a process that starts on a current database does without alembic.
-            from app.node.migrations import upgrade
-
-            with store.write() as connection:
-                upgrade(connection)
-    finally:
-        os.close(lock)

@@ -116,6 +116,13 @@ def count_states(store: Store) -> StateCounts:
         )
 
 
+def job_places(store: Store) -> list[tuple[str, int]]:
+    """Study Instance UID and revision of every job, whatever the schema."""
+    query = select(study.c.study_instance_uid, job.c.revision).join(job, job.c.study_id == study.c.id)
+    with store.read() as connection:
+        return [(row[0], row[1]) for row in connection.execute(query)]
+
+
 def find_study(store: Store, named: str) -> int | None:
     """The id of the study with this Study Instance UID or study_ref."""
     query = select(study.c.id).where(or_(study.c.study_instance_uid == named, study.c.study_ref == named))

@@ -58,7 +58,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"  # the newest alembic revision; migrations/versions holds them all
+HEAD = "0004"  # the newest alembic revision; migrations/versions holds them all
 
 
 class StudyState(StrEnum):
@@ -218,4 +218,15 @@ delivery = Table(
     Column("rejected_by", ForeignKey("result_object.id")),
     UniqueConstraint("object_id", "destination"),
     Index("delivery_by_state", "destination", "state", "next_try_at"),
+)
+
+# Every release reads this, older ones too: it never changes.
+schema_change = Table(
+    "schema_change",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("came_from", String(16)),
+    Column("schema", String(16), nullable=False),
+    Column("release", String(32), nullable=False),
+    Column("changed_at", Float, nullable=False),
 )

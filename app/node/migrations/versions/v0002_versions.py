@@ -28,3 +28,13 @@ def upgrade() -> None:
     """Add the columns, and settle what is replaced already."""
     for statement in _STATEMENTS:
         op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop the columns. The release before knows no superseded delivery and must not send one: parked.
+
+    What was found of the patient at the destination, and which note names an object, is let go of.
+    """
+    op.execute("UPDATE delivery SET state = 'parked' WHERE state = 'superseded'")
+    op.drop_column("delivery", "rejected_by")
+    op.drop_column("delivery", "identity")

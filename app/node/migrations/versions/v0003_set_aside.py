@@ -22,3 +22,8 @@ _STATEMENT = """CREATE TABLE set_aside (
 def upgrade() -> None:
     """Make the table."""
     op.execute(_STATEMENT)
+
+
+def downgrade() -> None:
+    """Drop it: the counts are let go of; `result.json` of each result has them."""
+    op.drop_table("set_aside")

@@ -1,0 +1,59 @@
+"""What the gateway finds at its start: transfers that were cut, and images that no row names.
+
+Promises: an image whose bytes are whole is kept, whoever forgot it: a kill between file and row, or a
+database that was restored from a copy of before it came. Removes only what was never answered with success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.node.intake import Intake
+from app.node.store.database import Store
+from app.node.store.images import is_known_file
+
+_MARKER = "swept"
+_MARGIN_SECONDS = 3600.0  # for a wall clock that was set back
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many files were removed, and how many images kept after all."""
+
+    removed: int
+    adopted: int
+
+
+def sweep(store: Store, intake: Intake, *, all_files: bool = False) -> Swept:
+    """Remove cut transfers and keep images without a row. Called before the gateway listens.
+
+    Parameters
+    ----------
+    all_files : compare every file with the rows; otherwise those that came after the last sweep, because
+        what that one left has its row.
+    """
+    marker = store.folder / _MARKER
+    since = marker.stat().st_mtime - _MARGIN_SECONDS if marker.exists() and not all_files else 0.0
+    removed = adopted = 0
+    for path in store.incoming_folder.iterdir():
+        path.unlink()
+        removed += 1
+    for path in _without_row(store, since):
+        if intake.adopt(path):
+            adopted += 1
+        else:
+            path.unlink()
+            removed += 1
+    marker.touch()
+    return Swept(removed, adopted)
+
+
+def _without_row(store: Store, since: float) -> list[Path]:
+    """Images that came after `since` (seconds since 1970) and have no row, the oldest first."""
+    found = [
+        (path.stat().st_mtime, path)
+        for path in (store.folder / "images").glob("??/*.dcm")
+        if path.stat().st_mtime >= since and not is_known_file(store, path.stem)
+    ]
+    return [path for _, path in sorted(found)]
