@@ -211,16 +211,14 @@ def gate(
 
 @app.command()
 def generator(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder that busmap generator study, privacy or fidelity wrote.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder that a measuring verb of busmap generator wrote.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of report.html and figures.json (default: FOLDER).")
     ] = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 1,
 ) -> None:
-    """Judge a generator by its studies: usefulness, privacy, fidelity, as the protocol states beforehand."""
+    """Judge a generator by its studies, as docs/protocol-generator.md states beforehand."""
     with _border():
         sections = sections_of(folder, resamples, seed)
         console = Console()

@@ -58,22 +58,37 @@ def read_scores(path: Path, value: str) -> Columns:
         or a patient has two truths.
     """
     rows = read_columns(path, (*SCORES, value), "study")
+    check_scores(path, rows, "study")
+    return rows
+
+
+def check_scores(path: Path, rows: Columns, verb: str) -> None:
+    """Refuse rows that cannot be compared arm by arm.
+
+    Raises
+    ------
+    PredictionError
+        An image stands twice in an arm and seed, arms judged different images, or a patient has two truths.
+    """
+    remedy = f"run busmap generator {verb} anew"
     runs: dict[tuple[str, int], list[str]] = {}
     for arm, seed, image in zip(rows["arm"], rows["seed"], rows["image_id"], strict=True):
         runs.setdefault((arm, int(seed)), []).append(image)
     first = next(iter(runs.values()))
     for run, images in runs.items():
         if len(set(images)) != len(images):
-            raise PredictionError(f"{path}: an image stands twice in arm and seed {run}: run the study anew")
+            raise PredictionError(f"{path}: an image stands twice in arm and seed {run}: {remedy}")
         if set(images) != set(first):
-            raise PredictionError(f"{path}: {run} judged other images than the rest: run the study anew")
+            raise PredictionError(f"{path}: {run} judged other images than the rest: {remedy}")
+    check_truth(path, rows, remedy)
+
+
+def check_truth(path: Path, rows: Columns, remedy: str) -> None:
+    """Refuse rows in which a patient has two truths."""
     truth: dict[str, bool] = {}
     for patient, malignant in zip(rows["patient_id"], rows["malignant"], strict=True):
         if truth.setdefault(patient, malignant) != malignant:
-            raise PredictionError(
-                f"{path}: malignant differs between images of {patient}: run the study anew"
-            )
-    return rows
+            raise PredictionError(f"{path}: malignant differs between images of {patient}: {remedy}")
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from validation.generator.confirmation import judge_confirmation
+from validation.generator.few_shot import judge_few_shot
 from validation.generator.fidelity import judge_fidelity
 from validation.generator.files import read_facts, read_scores
 from validation.generator.privacy import judge_privacy
@@ -30,12 +32,14 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
         (folder / "neighbours.parquet", _privacy),
         (folder / "obedience.parquet", judge_fidelity),
         (folder / "stop.parquet", _stopping),
+        (folder / "few.parquet", judge_few_shot),
+        (folder / "confirm.parquet", _confirmation),
     )
     sections = [judge(folder, resamples, seed) for path, judge in parts if path.exists()]
     if not sections:
         raise PredictionError(
             f"{folder} holds no study of a generator: give the --out of "
-            "busmap generator study, privacy, fidelity or stop"
+            "busmap generator study, privacy, fidelity, stop, few-shot or confirm"
         )
     return sections
 
@@ -63,3 +67,7 @@ def _privacy(folder: Path, resamples: int, seed: int) -> Section:
 
 def _stopping(folder: Path, resamples: int, seed: int) -> Section:
     return judge_stopping(folder)
+
+
+def _confirmation(folder: Path, resamples: int, seed: int) -> Section:
+    return judge_confirmation(folder)

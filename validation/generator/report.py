@@ -31,13 +31,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: tables, plots, notes, and `figures` as they go into the JSON file."""
+    """A part of the report: tables, plots, notes, and `figures` as they go into the JSON file.
+
+    `files`: what is written beside the report, text by name.
+    """
 
     title: str
     figures: Any
     tables: Sequence[Table]
     notes: Sequence[str] = ()
     plots: Sequence[Markup] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_generator_report(
@@ -65,7 +69,10 @@ def write_generator_report(
         sections=sections,
         figures_json=for_script(figures),
     )
-    return write_page(html, figures, folder)
+    paths = write_page(html, figures, folder)
+    for name, text in (item for section in sections for item in section.files.items()):
+        (folder / name).write_text(text, encoding="utf-8")
+    return paths
 
 
 def _plain(value: Any) -> Any:

@@ -162,3 +162,18 @@ def generator_facts(model: Path, repository: Path | None = None) -> dict[str, An
                 f"{repository} was not drawn from {model} alone: give the generator that it was drawn from"
             )
     return {**generator.facts, "digest": generator.digest}
+
+
+def confirm(
+    data: Data,
+    breast: Annotated[Path, typer.Option(help="Folder in which BrEaST was unpacked.")],
+    study: Annotated[Path, typer.Option(help="Folder of the finished study (busmap generator study).")],
+    out: Annotated[Path, typer.Option(help="Folder of the confirmation: without one in it yet.")],
+) -> None:
+    """Score fold 5 and BrEaST, once, with the stored arms real, gen-10 and both; a folder is used once."""
+    with _border():
+        module = import_module("models.generation.study.confirm")
+        fold = [record for record in read_busbra(data) if record.fold == module.FOLD]
+        external = import_module("models.data.breast").read_breast(breast)
+        module.confirm(study, {f"BUS-BRA fold {module.FOLD}": fold, "BrEaST": external}, out)
+        typer.echo(f"Scores: {out / module.FILE}; judge them: busmap validate generator {out}")

@@ -1,0 +1,110 @@
+"""Confirmation: the arms named in docs/protocol-generator.md score fold 5 and BrEaST, once.
+
+Promises: by the weights that the study stored, nothing is trained; all scores are written at once, and a
+folder that holds scores is refused, so that no second look goes unnoticed. Lesions on annotated outlines, as
+in the study; pictures without a lesion are left out. Scores only, no figure.
+
+Files: confirm.parquet (a logit for each image, arm and seed), confirm.json (weights, data, day).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from models.data.prediction import write_rows
+from models.data.record import DataError, Record, data_hash
+from models.diagnosis import train as diagnosis
+from models.diagnosis.network import DiagnosisNet
+from models.generation.manifest import sha256_of
+from models.generation.study.arms import real
+from models.generation.study.run import KINDS
+from models.training.device import best_device
+
+ARMS: Final = ("real", "gen-10", "both")
+FILE: Final = "confirm.parquet"
+FACTS: Final = "confirm.json"
+FOLD: Final = 5  # of BUS-BRA
+
+
+def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> None:
+    """Score `sets` of records, by name, with the stored arms of `study` into the new folder `out`.
+
+    Raises
+    ------
+    DataError
+        `out` holds scores already, or an arm of the study is missing.
+    """
+    if (out / FILE).exists() or (out / FACTS).exists():
+        raise DataError(
+            f"{out} holds a confirmation already: these patients are scored once, so judge what is there"
+        )
+    weights = _weights(study)
+    shown = {name: [r for r in records if r.mask_path is not None] for name, records in sets.items()}
+    crops = {
+        name: np.stack([diagnosis.wide_crop(*pair) for pair in real(own)]) for name, own in shown.items()
+    }
+    rows: list[dict[str, Any]] = []
+    for (arm, seed), path in weights.items():
+        network = DiagnosisNet(pretrained=False)
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network = network.to(best_device()).eval().requires_grad_(False)
+        for name, records in shown.items():
+            logits = diagnosis.logits_of(network, crops[name])
+            rows += [
+                _row(name, record, arm, seed, float(logit))
+                for record, logit in zip(records, logits, strict=True)
+            ]
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "day": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "generator": json.loads((study / "study.json").read_text(encoding="utf-8"))["generator"],
+        "weights": {f"{arm}-seed{seed}": sha256_of(path) for (arm, seed), path in weights.items()},
+        "sets": {
+            name: {
+                "data_hash": data_hash(own),
+                "images": len(own),
+                "left_out_without_lesion": len(sets[name]) - len(own),
+            }
+            for name, own in shown.items()
+        },
+    }
+    (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_rows(rows, out / FILE)
+
+
+def _weights(study: Path) -> dict[tuple[str, int], Path]:
+    """The stored weights of the arms, by arm and seed; every one of them must be done."""
+    try:
+        settings = json.loads((study / "study.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError):
+        raise DataError(f"{study} holds no study: give the --out of busmap generator study") from None
+    found = {}
+    for arm in ARMS:
+        for seed in settings["seeds"]:
+            folder = study / KINDS[0] / f"{arm}-seed{seed}"
+            if not all((folder / name).exists() for name in ("rows.parquet", "weights.pt")):
+                raise DataError(
+                    f"{study}: the arm {arm}, seed {seed}, is not done: finish busmap generator study first"
+                )
+            found[arm, int(seed)] = folder / "weights.pt"
+    return found
+
+
+def _row(name: str, record: Record, arm: str, seed: int, logit: float) -> dict[str, Any]:
+    return {
+        "set": name,
+        "arm": arm,
+        "seed": seed,
+        "image_id": record.image_id,
+        "patient_id": record.patient_id,
+        "device": record.device,
+        "malignant": record.malignant,
+        "logit": logit,
+    }
