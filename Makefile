@@ -100,7 +100,7 @@ site: setup-docs ## the documentation as a site in site/: open site/index.html, 
 lock: ## the dependency lists with hashes, from pyproject.toml
 	@printf '%s\n' "perf-analyzer ; sys_platform == 'never'" "cupy-cuda13x ; sys_platform == 'never'" \
 	  "cuda-python ; sys_platform == 'never'" "torch ; sys_platform == 'never'" > .venv/overrides.txt
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra lint --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra lint --extra supply --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -o requirements.txt
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --extra video --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt

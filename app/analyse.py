@@ -12,16 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.application import BreastUltrasoundApplication, Job
+from app.model_check import check_models
 from app.settings import Settings
 from models.runtime.loaded import Models, load_models
 from operators.report.composed import ReportContext
 
 # What of the analysis section decides how, not what, is computed.
-_WITHOUT_EFFECT = {"engine_threads", "model_folder", "timeout_seconds", "memory_limit_mib", "attempts"}
+_WITHOUT_EFFECT = {
+    *("engine_threads", "model_folder", "model_keys", "timeout_seconds", "memory_limit_mib", "attempts")
+}
 
 
 def load(settings: Settings) -> Models:
-    """Load the models that the settings name."""
+    """Load the models that the settings name, once they are verified.
+
+    Raises
+    ------
+    ModelError
+        A bundle is not the one that was made, cannot be loaded, or cannot be verified.
+    """
+    check_models(settings)
     return load_models(settings.analysis.model_folder, settings.analysis.engine_threads)
 
 

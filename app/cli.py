@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from app.bootstrap import prepare_process
 from app.errors import BusmapError
+from app.model_verbs import models
 from app.state_verbs import state
 from app.stopping import block_stop_signals
 
@@ -63,6 +64,9 @@ app = typer.Typer(
     help="Breast ultrasound AI node: DICOM study in, structured report and captures out. "
     "Research use. Not a cleared device.",
 )
+
+
+app.add_typer(models, name="models")
 
 
 def _version(asked: bool) -> None:

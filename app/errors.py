@@ -12,7 +12,9 @@ Two more are raised below this layer and carry `code` and `exit_status` in the s
 operators.study.InputError     input-unusable       the input cannot be analysed at all
 ├── NoStudyError               input-no-study       nothing in the input is a DICOM study
 └── MixedPatientError          input-mixed-patients one study UID carries two patients
-models.runtime.engine.ModelError  model-unusable    a model file is missing, changed or cannot be loaded
+models.runtime.engine.ModelError  model-unusable    a model file is missing or cannot be loaded
+├── UntrustedModelError        model-untrusted      a bundle was changed, or nobody trusted signed it
+└── KeyFileError               key-unusable         a file that should hold a key cannot be used
 
 A message names cause and remedy, and holds no patient name.
 """

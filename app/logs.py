@@ -30,7 +30,7 @@ ALLOWED_FIELDS = frozenset(
         "event", "level", "time", "process", "study_ref", "code", "count", "destination", "status", "state",
         "attempt", "attempts", "seconds", "reason", "peer", "calling_ae", "logger", "function", "line",
         "error", "port", "host", "pid", "exit_status", "revision", "images", "objects", "engines", "name",
-        "job", "bytes", "remedy", "set_aside",
+        "job", "bytes", "remedy", "set_aside", "signed_by",
     }
 )  # fmt: skip
 _UID_LIKE = re.compile(r"\d+(?:\.\d+){4,}|\b2\.25\.\d+")

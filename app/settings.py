@@ -106,6 +106,11 @@ class AnalysisSettings(_Section):
     )
     engine_threads: int = Field(2, ge=1, le=64, description="threads of the inference engine")
     model_folder: Path | None = Field(None, description="folder of model bundles; none takes those that ship")
+    model_keys: tuple[Path, ...] = Field(
+        (),
+        description="public keys (PEM) of which one must have signed each model bundle; without them the "
+        "hashes of the bundles' files are checked alone",
+    )
     timeout_seconds: float = Field(
         300, gt=0, description="time after which the analysis of a study is stopped"
     )

@@ -18,7 +18,8 @@ from models.data.breast import read_breast
 from models.data.busbra import CONFIRMATION_FOLD, read_busbra
 from models.data.prediction import Networks, Prediction, predict
 from models.data.record import Record
-from models.runtime.loaded import MARKS, Models
+from models.runtime.bundle import MARKS
+from models.runtime.loaded import Models
 
 
 class DataSet(StrEnum):

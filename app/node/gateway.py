@@ -2,6 +2,7 @@
 
 Promises: listens until SIGTERM, then lets go of the port; its real address is in `gateway.json` of the state
 folder while it listens. Refuses to load an engine or the SDK: it stays small, and up whatever they do.
+It does not start beside models that were changed: what it took in could never be analysed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 from app.errors import BusmapError
 from app.logs import log, study_refs
+from app.model_check import check_and_log
 from app.node.clock import SystemClock
 from app.node.counters import GatewayCounts
 from app.node.intake import Intake
@@ -30,14 +32,16 @@ from app.node.store.database import open_store
 from app.node.sweep import sweep
 from app.settings import Settings
 from app.web.server import WebServer
+from models.runtime.engine import ModelError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the gateway until it is told to stop; answers the exit status."""
     try:
         settings = start_process("gateway", arguments).settings
+        check_and_log(settings)
         return _serve(settings, stop_on_signals(supervised=is_supervised(arguments)))
-    except BusmapError as error:
+    except (BusmapError, ModelError) as error:
         log().error("gateway-cannot-start", code=error.code, remedy=str(error))
         return error.exit_status
     except OSError as error:

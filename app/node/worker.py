@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.errors import AnalysisError, BusmapError
 from app.files import sync
 from app.logs import configure_logs, log
+from app.model_check import check_and_log
 from app.node.analyst import RESOURCES_SHORT, AnalysisRefused, Analyst
 from app.node.assembly import Assembly
 from app.node.clock import Clock, SystemClock, system_chance
@@ -51,6 +52,7 @@ from app.node.store.work import (
     unfinished_jobs,
 )
 from app.settings import Settings
+from models.runtime.engine import ModelError
 
 _LONGEST_WAIT_SECONDS = 60.0
 _SWEEP_SECONDS = 5.0
@@ -297,7 +299,7 @@ def main(settings: Settings | None = None) -> int:
         os.umask(0o077)
         configure_logs("worker", settings.log_level)
         return _serve(settings, DEFAULT_ANALYSER, stop_on_signals(supervised=False))
-    except BusmapError as error:
+    except (BusmapError, ModelError) as error:
         log().error("worker-cannot-start", code=error.code, remedy=str(error))
         return error.exit_status
     except OSError as error:
@@ -310,6 +312,7 @@ def main(settings: Settings | None = None) -> int:
 
 
 def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
+    check_and_log(settings)
     store = open_store(settings.state_folder)
     lock = hold_lock(settings.state_folder, "worker", stop)
     jobs = DbosJobs(settings.state_folder / "dbos.sqlite", max(0.05, settings.assembly.poll_seconds / 2))

@@ -15,6 +15,17 @@ from typing import Any
 from models.runtime.engine import ModelError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
+LESION, DIAGNOSIS, MARKS = "breast_us_lesion", "breast_us_diagnosis", "breast_us_marks"
+
+
+def bundle_folders(root: Path | None = None) -> tuple[Path, Path, Path]:
+    """Folders of the bundles for lesions, diagnosis and burnt-in marks below `root`, or of those that ship.
+
+    A root without a bundle for burnt-in marks is completed by the one that ships.
+    """
+    root = root or SHIPPED
+    marks = root if (root / MARKS).is_dir() else SHIPPED
+    return root / LESION, root / DIAGNOSIS, marks / MARKS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.runtime.bundle import SHIPPED, Bundle, read_bundle
+from models.runtime.bundle import Bundle, bundle_folders, read_bundle
 from models.runtime.calibration import load_calibration
 from models.runtime.components import ComponentRule
 from models.runtime.diagnosis import DiagnosisModel, Judgement, OperatingPoints
@@ -17,8 +17,6 @@ from models.runtime.gate import load_gate
 from models.runtime.lesion import LesionModel
 from models.runtime.marks import MarkModel
 from models.runtime.onnx_runtime import OnnxRuntimeEngine
-
-MARKS = "breast_us_marks"
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,7 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
     ModelError
         A bundle is missing, changed or cannot be loaded.
     """
-    root = folder or SHIPPED
-    lesion, diagnosis = (read_bundle(root / f"breast_us_{name}") for name in ("lesion", "diagnosis"))
-    marks = marks_bundle(folder)
+    lesion, diagnosis, marks = (read_bundle(one) for one in bundle_folders(folder))
     return Models(
         lesion=LesionModel(
             OnnxRuntimeEngine(lesion.weights, threads),
@@ -73,8 +69,7 @@ def load_models(folder: Path | None = None, threads: int = 2) -> Models:
 
 def marks_bundle(folder: Path | None) -> Bundle:
     """The bundle for burnt-in marks of `folder` where it has one, or that which ships."""
-    root = folder if folder is not None and (folder / MARKS).is_dir() else SHIPPED
-    return read_bundle(root / MARKS)
+    return read_bundle(bundle_folders(folder)[2])
 
 
 def load_marks(bundle: Bundle, threads: int) -> MarkModel:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from models.data.record import Record, data_hash
+from models.runtime.manifest import write_manifest
 from models.training.bundle import tensor_format, write_metadata
 from models.training.export import export
 from models.training.mark_net import FOLDS, MarkExport, MarkSettings, train_marks
@@ -65,3 +66,4 @@ def publish_marks(records: Sequence[Record], settings: MarkSettings, folder: Pat
         ),
         encoding="utf-8",
     )
+    write_manifest(folder)

@@ -16,6 +16,7 @@ from models.runtime.bundle import read_bundle
 from models.runtime.components import ComponentRule
 from models.runtime.gate import CERTAINTY, Gate, save_gate
 from models.runtime.lesion import LesionModel
+from models.runtime.manifest import write_manifest
 from models.runtime.onnx_runtime import OnnxRuntimeEngine
 from models.training.bundle import replace_gate_facts
 from models.training.fit_gate import SHARE, VARIED_SHARE, fit_gate
@@ -63,4 +64,5 @@ def refit(records: Sequence[Record], folder: Path, seed: int, threads: int = 1) 
     title = re.compile(r"(?<=, version )[\d.]+", re.MULTILINE)
     version = list(LESION_CHANGELOG)[-1]
     card.write_text(title.sub(version, card.read_text(encoding="utf-8"), count=1), encoding="utf-8")
+    write_manifest(folder)
     return gate

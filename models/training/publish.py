@@ -20,6 +20,7 @@ from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.calibration import make_calibration
 from models.runtime.gate import Gate
+from models.runtime.manifest import write_manifest
 from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.training.bundle import tensor_format, vector_format, write_metadata
@@ -86,6 +87,8 @@ def publish(
         "held_out_auc",
         {**_card_facts(bundles / "breast_us_diagnosis"), **counts, **_DIAGNOSIS_CARD},
     )
+    for bundle in ("breast_us_lesion", "breast_us_diagnosis"):
+        write_manifest(bundles / bundle)
 
 
 _LESION_CARD = {

@@ -233,7 +233,7 @@ def test_a_changed_model_is_refused(studies, tmp_path):
         tmp_path / "out",
         environment={"BUSMAP_ANALYSIS__MODEL_FOLDER": str(tmp_path / "bundles")},
     )
-    _assert_refused(done, "model-unusable", "breast_us_lesion", "reinstall")
+    _assert_refused(done, "model-untrusted", "breast_us_lesion/models/model.onnx", "reinstall")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
