@@ -6,7 +6,9 @@ BusmapError
 ├── StoreError             store-unusable          the state folder or its database cannot be used
 ├── PeerError              peer-unreachable        a DICOM peer refused or could not be reached
 ├── AnalysisError          analysis-failed         the analysis process died or ran out of time
-└── ExtraMissingError      extra-missing           a verb needs an optional extra that is not installed
+├── ExtraMissingError      extra-missing           a verb needs an optional extra that is not installed
+├── StudiesFailedError     studies-failed          some studies of a folder could not be analysed
+└── AddressError           address-unusable        an address or port cannot be listened on
 
 Two more are raised below this layer and carry `code` and `exit_status` in the same way:
 operators.study.InputError     input-unusable       the input cannot be analysed at all
@@ -20,6 +22,12 @@ A message names cause and remedy, and holds no patient name.
 """
 
 from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 
 class BusmapError(Exception):
@@ -69,3 +77,36 @@ class ExtraMissingError(BusmapError):
 
     code = "extra-missing"
     exit_status = 9
+
+
+class StudiesFailedError(BusmapError):
+    """Of a folder with several studies one or more could not be analysed."""
+
+    code = "studies-failed"
+    exit_status = 14
+
+
+class AddressError(BusmapError):
+    """An address or port cannot be listened on."""
+
+    code = "address-unusable"
+    exit_status = 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as it is told outside: stable code, a sentence for a person, the process's exit status."""
+
+    code: str
+    message: str
+    exit_status: int
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an error says of itself; of one not raised on purpose where it happened, never its words."""
+        code, exit_status = getattr(error, "code", None), getattr(error, "exit_status", None)
+        if isinstance(code, str) and isinstance(exit_status, int):
+            return cls(code, str(error), exit_status)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        return cls("internal-error", f"{place}. Please report it with this line.", INTERNAL_ERROR)

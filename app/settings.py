@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,6 +25,8 @@ from app.errors import SettingsError
 
 ENV_PREFIX = "BUSMAP_"
 CONFIG_VARIABLE = "BUSMAP_CONFIG"
+# Where the MAP specification has the settings file; it counts where it is there and none is named.
+MAP_CONFIG_VARIABLE = "HOLOSCAN_CONFIG_PATH"
 # Read elsewhere than in this model: the settings file's own path, and what tests and hosts set.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "BUSMAP_SHARED", "BUSMAP_CRASH_AT"})
 
@@ -32,6 +35,12 @@ def _ae_title(value: str) -> str:
     if not (1 <= len(value.strip()) <= 16) or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError("an AE title has 1 to 16 ASCII characters without backslash (PS3.5 6.2)")
     return value.strip()
+
+
+def _models_of_the_host() -> Path | None:
+    """Where the MAP specification has the models."""
+    folder = os.environ.get("HOLOSCAN_MODEL_PATH")
+    return Path(folder) if folder else None
 
 
 class _Section(BaseModel):
@@ -105,7 +114,10 @@ class AnalysisSettings(_Section):
         True, description="read side and clock position off the screen where tesseract is installed"
     )
     engine_threads: int = Field(2, ge=1, le=64, description="threads of the inference engine")
-    model_folder: Path | None = Field(None, description="folder of model bundles; none takes those that ship")
+    model_folder: Path | None = Field(
+        default_factory=_models_of_the_host,
+        description="folder of model bundles; none takes HOLOSCAN_MODEL_PATH, or those that ship",
+    )
     model_keys: tuple[Path, ...] = Field(
         (),
         description="public keys (PEM) of which one must have signed each model bundle; without them the "
@@ -242,8 +254,13 @@ def known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str,
     return keys
 
 
-def load_settings(config: Path | None = None) -> Settings:
+def load_settings(config: Path | None = None, of_the_host: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings from environment and file.
+
+    Parameters
+    ----------
+    config : the settings file; without one that which the environment names.
+    of_the_host : sections that count above all other sources.
 
     Raises
     ------
@@ -253,6 +270,9 @@ def load_settings(config: Path | None = None) -> Settings:
     """
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config)
+    mounted = os.environ.get(MAP_CONFIG_VARIABLE)
+    if not os.environ.get(CONFIG_VARIABLE) and mounted and Path(mounted).is_file():
+        os.environ[CONFIG_VARIABLE] = mounted
     path = os.environ.get(CONFIG_VARIABLE)
     if path and not Path(path).is_file():
         raise SettingsError(
@@ -260,7 +280,7 @@ def load_settings(config: Path | None = None) -> Settings:
         )
     _refuse_unknown_variables()
     try:
-        return Settings()
+        return Settings(**(of_the_host or {}))
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(item) for item in error.errors())) from None
     except (

@@ -75,13 +75,52 @@ def find_input_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+@dataclass(frozen=True)
+class RefusedStudy:
+    """A study of the input that cannot be analysed, and why."""
+
+    study_instance_uid: str
+    error: InputError
+
+
+@dataclass(frozen=True)
+class StudiesRead:
+    """The studies in a list of files, each sorted by Study Instance UID."""
+
+    studies: tuple[Study, ...]
+    refused: tuple[RefusedStudy, ...] = ()
+
+
 def load_study(
     paths: Sequence[Path],
     *,
     accept_secondary_capture: bool = False,
     in_order_received: bool = False,
 ) -> tuple[Study, ...]:
-    """Read the studies in a list of files, sorted by Study Instance UID.
+    """Read the studies in a list of files, as `read_studies` does, all of which must be fit to be analysed.
+
+    Raises
+    ------
+    NoStudyError
+        No object names a study. The message sums up what was found instead.
+    MixedPatientError
+        One study UID carries two patients.
+    """
+    read = read_studies(
+        paths, accept_secondary_capture=accept_secondary_capture, in_order_received=in_order_received
+    )
+    for one in read.refused:
+        raise one.error
+    return read.studies
+
+
+def read_studies(
+    paths: Sequence[Path],
+    *,
+    accept_secondary_capture: bool = False,
+    in_order_received: bool = False,
+) -> StudiesRead:
+    """Read the studies in a list of files; one that carries two patients keeps no other from being read.
 
     Parameters
     ----------
@@ -97,8 +136,6 @@ def load_study(
     ------
     NoStudyError
         No object names a study. The message sums up what was found instead.
-    MixedPatientError
-        One study UID carries two patients.
     """
     files, unnamed = _read_files(paths)
     studies: dict[str, list[_File]] = {}
@@ -110,23 +147,31 @@ def load_study(
             studies.setdefault(uid, []).append(file)
     if not studies:
         raise NoStudyError(_nothing_found(len(paths), unnamed))
-    found = [
-        _study(
-            uid,
-            studies[uid],
-            unnamed,
-            accept_secondary_capture=accept_secondary_capture,
-            in_order_received=in_order_received,
-        )
-        for uid in sorted(studies)
-    ]
+    found: list[Study] = []
+    refused: list[RefusedStudy] = []
+    for uid in sorted(studies):
+        try:
+            found.append(
+                _study(
+                    uid,
+                    studies[uid],
+                    unnamed,
+                    accept_secondary_capture=accept_secondary_capture,
+                    in_order_received=in_order_received,
+                )
+            )
+        except MixedPatientError as error:
+            refused.append(RefusedStudy(uid, error))
     study_of = {file.path: uid for uid, members in studies.items() for file in members}
-    return tuple(
-        replace(
-            study,
-            paths=tuple(path for path in paths if study_of.get(path) in (None, study.study_instance_uid)),
-        )
-        for study in found
+    return StudiesRead(
+        tuple(
+            replace(
+                study,
+                paths=tuple(path for path in paths if study_of.get(path) in (None, study.study_instance_uid)),
+            )
+            for study in found
+        ),
+        tuple(refused),
     )
 
 

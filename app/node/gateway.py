@@ -11,8 +11,11 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
-from app.errors import BusmapError
+from pynetdicom.transport import ThreadedAssociationServer
+
+from app.errors import INTERNAL_ERROR, AddressError, BusmapError, StoreError
 from app.logs import log, study_refs
 from app.model_check import check_and_log
 from app.node.clock import SystemClock
@@ -47,14 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log().error(
             "gateway-cannot-start",
+            code=StoreError.code,
             error=type(error).__name__,
-            remedy=f"{error.strerror}: see gateway.host, gateway.port and state_folder",
+            remedy=f"{error.strerror}: see state_folder",
         )
-        return 1
+        return StoreError.exit_status
     except Exception as error:
         # The last border: whoever started this process starts it again.
-        log().error("gateway-fault", error=type(error).__name__)
-        return 1
+        log().error("gateway-fault", code="internal-error", error=type(error).__name__)
+        return INTERNAL_ERROR
 
 
 def _serve(settings: Settings, stop: threading.Event) -> int:
@@ -74,7 +78,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     if swept.adopted:
         log().warning("images-without-row-kept", count=swept.adopted)
     answers = GatewayCounts()
-    server = make_receiver(settings.gateway, intake, store.incoming_folder, answers)
+    server = _listening(settings, intake, store.incoming_folder, answers)
     thread = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
     thread.start()
     host, port = server.server_address[:2]
@@ -99,6 +103,18 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     os.close(lock)
     log().info("gateway-stopped")
     return 0
+
+
+def _listening(
+    settings: Settings, intake: Intake, incoming: Path, answers: GatewayCounts
+) -> ThreadedAssociationServer:
+    try:
+        return make_receiver(settings.gateway, intake, incoming, answers)
+    except OSError as error:
+        raise AddressError(
+            f"{settings.gateway.host} port {settings.gateway.port} cannot be listened on ({error.strerror}): "
+            "stop what uses it, or set gateway.host and gateway.port"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -165,6 +165,42 @@ def test_two_patients_under_one_study_are_told_without_their_names(studies, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_of_two_patients_keeps_no_other_from_its_result(studies, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    good = sorted(studies["colour JPEG"].iterdir())
+    for path in (*good, *studies["benign, two views"].iterdir()):
+        shutil.copy(path, source)
+    _changed(
+        source / sorted(studies["benign, two views"].iterdir())[1].name, source / "x.dcm", PatientID="OTHER"
+    )
+    done = _run("-i", source, "-o", tmp_path / "out")
+    _assert_refused(done, "studies-failed", "1 of 2 studies", "two patients", "the other results are written")
+    assert done.returncode == 14
+    facts = json.loads((tmp_path / "out" / "result.json").read_text())
+    bad = dcmread(sorted(studies["benign, two views"].iterdir())[0]).StudyInstanceUID
+    assert [(one["study_instance_uid"], one["code"]) for one in facts["failed"]] == [
+        (bad, "input-mixed-patients")
+    ]
+    assert {dcmread(tmp_path / "out" / one["file"]).StudyInstanceUID for one in facts["objects"]} == {
+        dcmread(good[0]).StudyInstanceUID
+    }
+    metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert (metadata["studies"], metadata["analysed"], metadata["failed"]) == (2, 1, 1)
+
+
+def test_where_no_study_can_be_analysed_all_are_told_and_nothing_is_written(studies, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for number, name in enumerate(("colour JPEG", "benign, two views")):
+        first = sorted(studies[name].iterdir())[0]
+        shutil.copy(first, source / f"{number}.dcm")
+        _changed(first, source / f"{number}-other.dcm", PatientID="OTHER")
+    done = _run("-i", source, "-o", tmp_path / "out")
+    _assert_refused(done, "studies-failed", "2 of 2 studies", "nothing was written")
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_study_uid_is_told(studies, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
@@ -218,7 +254,8 @@ def test_missing_folders_and_settings_are_told(tmp_path):
     _assert_refused(done, "settings-invalid", "BUSMAP_GATEWAY__PORT")
 
 
-def test_a_changed_model_is_refused(studies, tmp_path):
+@pytest.mark.parametrize("variable", ["BUSMAP_ANALYSIS__MODEL_FOLDER", "HOLOSCAN_MODEL_PATH"])
+def test_a_changed_model_is_refused(studies, tmp_path, variable):
     from models.runtime.bundle import SHIPPED
 
     shutil.copytree(SHIPPED, tmp_path / "bundles")
@@ -231,7 +268,7 @@ def test_a_changed_model_is_refused(studies, tmp_path):
         studies["colour JPEG"],
         "-o",
         tmp_path / "out",
-        environment={"BUSMAP_ANALYSIS__MODEL_FOLDER": str(tmp_path / "bundles")},
+        environment={variable: str(tmp_path / "bundles")},
     )
     _assert_refused(done, "model-untrusted", "breast_us_lesion/models/model.onnx", "reinstall")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import SettingsError
-from app.settings import GatewaySettings, known_keys, load_settings
+from app.settings import GatewaySettings, Settings, known_keys, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,31 @@ def test_a_file_without_sections_is_one_line(
     path.write_text(text)
     with pytest.raises(SettingsError):
         load_settings(path)
+
+
+def test_the_file_of_a_map_counts_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, named = tmp_path / "app.yaml", tmp_path / "busmap.yaml"
+    monkeypatch.setenv("HOLOSCAN_CONFIG_PATH", str(mounted))
+    assert load_settings().gateway.port == 11112
+    mounted.write_text("gateway:\n  port: 1\n")
+    named.write_text("gateway:\n  port: 2\n")
+    assert load_settings().gateway.port == 1
+    assert load_settings(named).gateway.port == 2
+
+
+def test_the_file_that_the_container_ships_changes_nothing() -> None:
+    shipped = Path(__file__).parents[2] / "packaging" / "map" / "rootfs" / "var" / "holoscan" / "app.yaml"
+    assert load_settings(shipped) == Settings()
+
+
+def test_what_a_host_says_counts_over_all_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUSMAP_REPORT__MAXIMUM_LESION_CAPTURES", "5")
+    report = load_settings(None, {"report": {"malignant_prevalence_percent": 20}}).report
+    assert (report.malignant_prevalence_percent, report.maximum_lesion_captures) == (20, 5)
+    with pytest.raises(SettingsError, match="did you mean report"):
+        load_settings(None, {"report": {"malignant_prevalence": 20}})
 
 
 def test_an_unknown_variable_names_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ def test_nobody_outlives_the_supervisor(served: Served) -> None:
 def test_port_in_use_ends_with_a_reason(make_node: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = Served(make_node(gateway={"port": taken.getsockname()[1]}))
-        assert one.process.wait(LIMIT_SECONDS) == 1
+        assert one.process.wait(LIMIT_SECONDS) == 16
     [line] = [line for line in one.node.log_lines() if line["event"] == "gateway-cannot-start"]
+    assert line["code"] == "address-unusable"
     assert "in use" in line["remedy"]

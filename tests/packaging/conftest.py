@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from app.demo.studies import make_study, read_samples
 from tests.packaging.hosts import ROOT, Container, outside
 
 
@@ -49,3 +53,25 @@ def written(manifests: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def container(written: Path, manifests: ModuleType) -> Container:
     """A root laid out like the image's."""
     return outside(written, manifests.ENVIRONMENT)
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sample studies as folders of DICOM files, and the result of one by `python -m app` outside."""
+    root = tmp_path_factory.mktemp("studies")
+    samples = {sample.name: sample for sample in read_samples()}
+    folders = {"jpeg": root / "jpeg", "benign": root / "benign", "jpeg result": root / "result"}
+    for number, name in ((1, "colour JPEG"), (2, "benign, two views")):
+        folder = folders["jpeg" if number == 1 else "benign"]
+        folder.mkdir()
+        make_study(samples[name], folder, number, datetime(2026, 5, 4, 8, 0))
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("BUSMAP_")}
+    subprocess.run(
+        [sys.executable, "-m", "app", "-i", folders["jpeg"], "-o", folders["jpeg result"]],
+        cwd=ROOT,
+        env=variables,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return folders
