@@ -20,13 +20,15 @@ from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
 from models.generation.solver_options import Guidance, Steps, chosen_solver
 from models.generation.study.choose_cli import stop, tune
-from models.generation.study.cli import confirm, fidelity, index, privacy, study
+from models.generation.study.cli import confirm, fidelity, index, page, privacy, study
 from models.training.border import border
 
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-for verb in (adapt, few_shot, dicom, golden, verify, study, index, privacy, fidelity, tune, stop, confirm):
+_DRAWN = (adapt, few_shot, dicom, golden, verify)
+_MEASURED = (tune, stop, index, privacy, fidelity, study, confirm, page)
+for verb in (*_DRAWN, *_MEASURED):
     app.command()(verb)
 
 _border = partial(border, "generator")

@@ -59,14 +59,19 @@ class Settings:
 def chosen_records(
     records: Sequence[Record], folds: Sequence[int], excluded_device: str | None
 ) -> list[Record]:
-    """The records a generator may learn from.
+    """The records a generator may learn from: of `folds`, without devices whose name holds `excluded_device`.
 
     Raises
     ------
     DataError
-        No image is left.
+        No image is left, or none is of the device that is to be left out.
     """
-    chosen = [r for r in records if r.fold in folds and not (excluded_device and excluded_device in r.device)]
+    own = [record for record in records if record.fold in folds]
+    word = (excluded_device or "").lower()
+    chosen = [record for record in own if not word or word not in record.device.lower()]
+    if word and len(chosen) == len(own):
+        names = ", ".join(sorted({record.device for record in own}))
+        raise DataError(f"no image is of a device with {excluded_device!r} in its name; there are: {names}")
     if not chosen:
         raise DataError(f"no image of folds {folds} is left to learn from: give other --folds")
     return chosen

@@ -66,12 +66,15 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Obedience:
-    """What networks trained on real pictures see: outline, class and device asked for (or true)."""
+    """What networks trained on real pictures see: outline, class and device asked for (or true).
+
+    `device` is None where the other half is of one device, so that nothing could learn to tell devices.
+    """
 
     pictures: int
     dice: Estimate
     lesion_class: Auc
-    device: Proportion
+    device: Proportion | None
     by_device: Mapping[str, Proportion]
 
 
@@ -158,15 +161,20 @@ def _obedience(rows: Columns, resamples: int, seed: int) -> Obedience:
     _, first, place = np.unique(patients, return_index=True, return_inverse=True)
     scores = np.bincount(place, weights=rows["logit"]) / np.bincount(place)
     right = rows["device"] == rows["device_seen"]
-    devices = {
-        str(name): wilson(int(right[rows["device"] == name].sum()), int((rows["device"] == name).sum()))
-        for name in np.unique(rows["device"].astype(str))
-    }
+    told = bool((rows["device_seen"].astype(str) != "").all())
+    devices = (
+        {}
+        if not told
+        else {
+            str(name): wilson(int(right[rows["device"] == name].sum()), int((rows["device"] == name).sum()))
+            for name in np.unique(rows["device"].astype(str))
+        }
+    )
     return Obedience(
         len(dice),
         Estimate(float(dice.mean()), interval),
         auc_with_interval(scores, rows["malignant"][first].astype(bool)),
-        wilson(int(right.sum()), len(right)),
+        wilson(int(right.sum()), len(right)) if told else None,
         devices,
     )
 
@@ -231,5 +239,7 @@ def _shown(distance: Distance) -> str:
     return number(distance.value, Interval(distance.low, distance.high), 4)
 
 
-def _share(share: Proportion) -> str:
+def _share(share: Proportion | None) -> str:
+    if share is None:
+        return "not told: one device to learn from"
     return f"{number(share.value, share.interval)}, {share.count} of {share.total}"

@@ -1,4 +1,4 @@
-"""`busmap generator study`, `index`, `privacy`, `fidelity`: the generator's pictures measured."""
+"""`busmap generator study`, `index`, `privacy`, `fidelity`, `confirm`, `page`: what pictures are worth."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -113,6 +114,24 @@ def fidelity(
         measure = import_module("models.generation.study.fidelity").measure_fidelity
         measure(generator, learned, other, repository, out, count, settings)
         typer.echo(f"Measures: {out}; judge them: busmap validate generator {out}")
+
+
+def page(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="Product of the generator.")],
+    repository: Repository,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed that chooses and shuffles.")] = 1,
+) -> None:
+    """Write a page of real and generated pictures, shuffled, with a key; says what NOTICE has to name."""
+    with _border():
+        module = import_module("models.generation.study.page")
+        with TemporaryDirectory(prefix="busmap-page-") as scratch:
+            facts = generator_facts(model, repository)
+            learned = learned_half(read_busbra(data), facts, Path(scratch))
+            real = module.write_page(learned, repository, out, seed)
+        typer.echo(f"Page: {out / module.NAME}.md")
+        typer.echo(f"Name in NOTICE, if it is passed on: BUS-BRA pictures {', '.join(real)}")
 
 
 def _generator_and_halves(data: Path, model: Path, repository: Path, out: Path) -> tuple[Any, Any, Any]:

@@ -132,7 +132,7 @@ def measure_fidelity(
     devices = _device_classifier(features["other"], sets[2].devices)
     rows: list[dict[str, Any]] = []
     for one in sets[:2]:
-        seen = devices.predict(features[one.name])
+        seen = devices.predict(features[one.name]) if devices else [""] * len(one.ids)
         rows += _obedience(one, outliner, classifier, squares[one.name], seen)
     write_rows(rows, out / "obedience.parquet")
     write_rows([row for one in sets for row in _speckle(one)], out / "speckle.parquet")
@@ -174,7 +174,10 @@ def _outline_features(network: torch.nn.Module, squares: Squares) -> npt.NDArray
     return features
 
 
-def _device_classifier(features: npt.NDArray[np.float32], devices: Sequence[str]) -> Pipeline:
+def _device_classifier(features: npt.NDArray[np.float32], devices: Sequence[str]) -> Pipeline | None:
+    """What tells devices apart; None where there is one only."""
+    if len(set(devices)) < 2:
+        return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=DEVICE_STRENGTH, max_iter=2000))
     return model.fit(features, np.asarray(devices))
 
@@ -184,9 +187,12 @@ def _obedience(
     outliner: torch.nn.Module,
     classifier: torch.nn.Module,
     squares: Squares,
-    devices: npt.NDArray[Any],
+    devices: Sequence[str] | npt.NDArray[Any],
 ) -> list[dict[str, Any]]:
-    """What was asked of each picture (or is true of a real one), and what the networks see in it."""
+    """What was asked of each picture (or is true of a real one), and what the networks see in it.
+
+    `devices`: seen of each; empty where there was one only to learn from.
+    """
     dice = segmentation.dice_of(outliner, squares)
     crops = [diagnosis.wide_crop(grey, largest(mask)) for grey, mask in zip(one.grey, one.mask, strict=True)]
     logits = diagnosis.logits_of(classifier, np.stack(crops))

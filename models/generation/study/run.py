@@ -86,7 +86,8 @@ def halves(
             f"the generator learned from folds {facts['folds']}: no patient is left to judge; "
             "train one with --folds 1,2"
         )
-    seen = [r for r in own if not facts.get("excluded_device") or facts["excluded_device"] not in r.device]
+    word = (facts.get("excluded_device") or "").lower()
+    seen = [record for record in own if not word or word not in record.device.lower()]
     if data_hash(seen) != facts["data_hash"]:
         raise DataError(
             "the generator learned from other images than these: give the --data it was trained on"

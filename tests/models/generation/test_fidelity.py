@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +20,9 @@ from models.generation.cli import app  # noqa: E402
 from models.generation.draw import Asked  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
 from models.generation.repository import Shard, fill  # noqa: E402
+from models.generation.study.fidelity import measure_fidelity  # noqa: E402
+from models.generation.study.privacy import half_of  # noqa: E402
+from models.generation.study.run import StudySettings  # noqa: E402
 from models.segmentation import train as segmentation  # noqa: E402
 from validation.cli import app as validate  # noqa: E402
 
@@ -56,3 +61,31 @@ def test_fidelity_from_pictures_to_report(made_data, stage, generator, tmp_path,
     monkeypatch.setattr(segmentation, "fit_on", lambda *a, **k: trained.append(1))
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert not trained, "what looks at the pictures is trained once"
+    one_device(made_data, generator, folder, tmp_path)
+    assert not trained
+
+
+def one_device(made_data, generator, folder, tmp_path):
+    """The same measures where the other half is of a single device: nothing can tell devices there."""
+    records = read_busbra(made_data)
+    own = [record for record in records if record.fold in (1, 2)]
+    alike = [replace(record, device="GE Logiq 5") for record in records if record.fold in (3, 4)]
+    facts = {**generator.facts, "validation_patients": ()}
+    learned, other = (half_of(part, facts, folder / "frames") for part in (own, alike))
+    settings = StudySettings()
+    settings = replace(
+        settings,
+        diagnosis=replace(settings.diagnosis, epochs=1),
+        segmentation=replace(settings.segmentation, epochs=1),
+    )
+    out = tmp_path / "one"
+    shutil.copytree(folder / "judges", out / "judges")
+    measure_fidelity(generator, learned, other, tmp_path / "drawn", out, 24, settings)
+    rows = pq.read_table(out / "obedience.parquet").to_pylist()
+    assert {row["device_seen"] for row in rows} == {""}
+    judged = CliRunner().invoke(validate, ["generator", str(out), "--resamples", "100"])
+    assert judged.exit_code == 0, judged.output
+    figures = json.loads((out / "figures.json").read_text())["fidelity"]["obedience"]["generated"]
+    assert figures["device"] is None
+    assert figures["by_device"] == {}
+    assert "not told: one device" in (out / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from models.generation.repository import Shard, fill  # noqa: E402
 from models.generation.study.membership import losses  # noqa: E402
 from models.generation.study.privacy import half_of, measure_privacy  # noqa: E402
 from models.generation.train_flow import FlowTraining, encode, train_flow  # noqa: E402
+from validation.cli import app as validate  # noqa: E402
 from validation.generator.judge import sections_of  # noqa: E402
 
 ASKED = Asked(0.0, 0.5, 0.0, ("GE Logiq 5", "GE Logiq 7"), 0, 0)
@@ -143,5 +145,15 @@ def test_the_verbs_index_and_privacy(made_data, stage, repository, tmp_path):
     refused = CliRunner().invoke(app, list(map(str, few)))
     assert refused.exit_code == 10
     assert "draw more" in " ".join(refused.output.split())
+    measured = [*few[:-1], COUNT]
+    done = CliRunner().invoke(app, list(map(str, measured)))
+    assert done.exit_code == 0, done.output
+    assert "busmap validate generator" in " ".join(done.output.split())
+    report = CliRunner().invoke(validate, ["generator", str(tmp_path / "privacy")])
+    assert report.exit_code == 0, report.output
+    figures = json.loads((tmp_path / "privacy" / "figures.json").read_text())["privacy"]
+    judged_by_hand = [r for r in read_busbra(made_data) if r.fold in (3, 4)]
+    assert (figures["generated"], figures["real"]) == (COUNT, len(judged_by_hand))
+    assert figures["epochs"] == 3
     with pytest.raises(DataError):
         load_index(tmp_path / "none.npz")
