@@ -5,6 +5,7 @@ BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PEERS := dcmtk dicom3tools orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace bubblewrap prometheus systemd
 VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core
+BUILDERS := debootstrap buildah bubblewrap binutils
 OHIF := 3.13.2
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
 export UV_LINK_MODE := copy
@@ -19,7 +20,7 @@ define install
     { for one in orthanc prometheus; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
 endef
 
-.PHONY: help setup setup-train setup-video setup-docs peers viewers demo test test-all lint bench docs site lock clean
+.PHONY: help setup setup-train setup-video setup-docs peers viewers builders map demo test test-all lint bench docs site lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +67,12 @@ viewers: setup .viewers/package/dist/index.html ## the viewers that tests look t
 	  sha512sum --quiet -c ../tests/viewer/ohif.sha512 && tar -xzf ohif-app-$(OHIF).tgz && rm ohif-app-$(OHIF).tgz && \
 	  touch package/dist/index.html && echo "Unpacked: OHIF $(OHIF)"
 
+builders: ## Debian's programs that build the container image and run it in tests
+	$(call install,$(BUILDERS))
+
+map: setup builders ## the container image, a MONAI Application Package: build/map/busmap.oci.tar
+	@as_root=$$([ "$$(id -u)" = 0 ] || echo sudo -E); $$as_root $(BIN)/python packaging/map/build.py $(MAP_ARGS)
+
 demo: setup ## six studies through gateway, worker and a small PACS on this machine
 	@$(RUN) $(BIN)/python -m app.demo
 
@@ -75,7 +82,7 @@ test: setup ## the tests; those that train run in .venv-train where it is set up
 	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "(train or video) and not slow" $(PYTEST_ARGS); \
 	else echo "Tests that train are left out: make setup-train installs what they need"; fi
 
-test-all: setup setup-train viewers ## the tests of `make test` and the long ones
+test-all: setup setup-train viewers builders ## the tests of `make test` and the long ones
 	$(RUN) $(BIN)/python -m pytest -m "not train" $(PYTEST_ARGS)
 	$(RUN) $(TRAIN_BIN)/python -m pytest -m "train or video" $(PYTEST_ARGS)
 
@@ -110,4 +117,4 @@ lock: ## the dependency lists with hashes, from pyproject.toml
 	  --generate-hashes --no-header --no-annotate -c requirements.txt -o requirements-docs.txt
 
 clean: ## environments and caches
-	rm -rf .venv .venv-train .viewers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .venv-train .viewers build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

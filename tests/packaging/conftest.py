@@ -16,6 +16,12 @@ import pytest
 from app.demo.studies import make_study, read_samples
 from tests.packaging.hosts import ROOT, Container, outside
 
+# Programs under packaging/ are scripts that import each other by name.
+sys.path.append(str(ROOT / "packaging" / "map"))
+import archive
+
+from tests.packaging.built import Built, build, unpacked
+
 
 @pytest.fixture(scope="session")
 def program_of() -> Callable[[str], ModuleType]:
@@ -75,3 +81,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         timeout=120,
     )
     return folders
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The image of this checkout, built and unpacked once; or that of the folder which MAP_BUILT names."""
+    folder = tmp_path_factory.mktemp("image")
+    if given := os.environ.get("MAP_BUILT"):
+        return unpacked(archive.read_image(Path(given) / "busmap.oci.tar"), Path(given), folder / "root")
+    return unpacked(build(folder), folder, folder / "unpacked")
