@@ -100,6 +100,8 @@ docs: setup ## the generated pages under docs/
 	$(BIN)/python -m app.cli --markdown > docs/cli.md
 	$(BIN)/python -m app.web.metrics > docs/metrics.md
 	$(BIN)/python -m app.conformance > docs/conformance.md
+	@command -v dot >/dev/null || echo "docs/data-way.svg is left as it is: apt-get install graphviz draws it"
+	@! command -v dot >/dev/null || dot -Tsvg docs/data-way.dot -o docs/data-way.svg
 
 site: setup-docs ## the documentation as a site in site/: open site/index.html, no server and no Internet needed
 	$(BIN)/python -m zensical build --clean --strict -f mkdocs.yml

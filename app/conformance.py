@@ -1,6 +1,6 @@
 """The page docs/conformance.md: the DICOM conformance statement, its tables made from what the code offers.
 
-Form: PS3.2 annex N, as far as it applies to a node without a user interface. Run as
+Form: PS3.2 annex N (Supplement 209), as far as it applies to a node without a user interface. Run as
 `python -m app.conformance`; a test compares the page with what this prints.
 """
 
@@ -11,18 +11,22 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from pydicom.uid import UID
+from pynetdicom import AE, PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
 from app.node.deliver import Verdict, verdict
 from app.node.guard import MAXIMUM_PDU_BYTES
+from app.node.identity import KEYWORDS
 from app.node.identity_query import STUDY_ROOT_FIND
 from app.node.intake import MISMATCH, OUT_OF_RESOURCES, SUCCESS
 from app.node.receive import STORAGE_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from app.settings import DestinationSettings, GatewaySettings, known_keys
 from operators.eligibility import ULTRASOUND_CLASSES
+from operators.findings import CATEGORIES
 from operators.report.codes import own_codes
-from operators.report.uids import PRIVATE_SCHEME
+from operators.report.uids import MANUFACTURER, PRIVATE_SCHEME, VERSION
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
+NOT_STORAGE = 0xC211  # pynetdicom's own
 # What busmap writes and sends, and when.
 SENT = {
     _STORAGE + "88.34": "report, by default",
@@ -35,8 +39,23 @@ ANSWERS = {
     "UID (quarantine), and busmap's own results coming back (not kept)",
     OUT_OF_RESOURCES: "no space, or no database: not stored, send again",
     MISMATCH: "cannot be filed: study, series or SOP Instance UID missing or malformed, class or instance "
-    "not as announced, or a cut data set",
+    "not as announced or not of the context, no data set, or a cut one",
+    NOT_STORAGE: "a request of another kind in a context for storage (the library's; others it aborts)",
 }
+# How associations and contexts are turned away (PS3.8 9.3.3.2 and 9.3.4).
+REJECTIONS = (
+    ("another called AE title", "rejected, permanent, service user, 7: called AE title not recognised"),
+    (
+        "a calling AE title that `gateway.allowed_calling_ae_titles` does not name",
+        "rejected, permanent, service user, 3: calling AE title not recognised",
+    ),
+    (
+        "no place left, in all or for this address",
+        "rejected, transient, presentation, 2: local limit exceeded",
+    ),
+    ("a class not listed in 5.1", "context refused, 3: abstract syntax not supported"),
+    ("none of the syntaxes of 7.3", "context refused, 4: transfer syntaxes not supported"),
+)
 
 
 def conformance_page() -> str:
@@ -47,6 +66,16 @@ def conformance_page() -> str:
         Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - Markdown, no HTML
         .from_string(template)
         .render(
+            version=VERSION,
+            manufacturer=MANUFACTURER,
+            implementation={
+                "class_uid": PYNETDICOM_IMPLEMENTATION_UID,
+                "version_name": PYNETDICOM_IMPLEMENTATION_VERSION,
+                "sender_pdu": AE().maximum_pdu_size,
+            },
+            identity=KEYWORDS,
+            rejections=_table(("when", "answer"), REJECTIONS),
+            categories=", ".join(f"CAT{one}" for one in (*CATEGORIES, "NONE", "FEW")),
             overview=_table(("SOP class", "user (SCU)", "provider (SCP)"), _overview()),
             gateway={name: info.default for name, info in fields.items()},
             maximum_pdu_bytes=MAXIMUM_PDU_BYTES,

@@ -17,12 +17,11 @@ from monai.deploy.core import ExecutionContext, InputContext, Operator, Operator
 
 from models.runtime.diagnosis import DiagnosisModel, Judgement
 from models.runtime.loaded import Models
-from operators.findings import Assessment, Detections, Lesion, ModelIdentity, StudyResult, Track
+from operators.findings import CATEGORIES, Assessment, Detections, Lesion, ModelIdentity, StudyResult, Track
 from operators.join_views import Joined, Tracks, join_views, reading_order
 
 # Upper bounds of the likelihood of malignancy (ACR BI-RADS Atlas, 5th edition): 3 up to 2%, 4A up to 10%,
-# 4B up to 50%, 4C below 95%, 5 from there.
-CATEGORIES = ("3", "4A", "4B", "4C", "5")
+# 4B up to 50%, 4C below 95%, 5 from there; as CATEGORIES.
 _BOUNDS = (0.02, 0.10, 0.50, 0.95)
 MAXIMUM_UNCLEAR_NAMED = 3
 

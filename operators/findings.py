@@ -92,14 +92,17 @@ class Detections:
     screen_reader: str | None = None
 
 
+CATEGORIES = ("3", "4A", "4B", "4C", "5")  # BI-RADS-aligned, lowest likelihood of malignancy first
+
+
 @dataclass(frozen=True)
 class Assessment:
     """Probability of malignancy of one lesion, 0..1, with its Venn-Abers pair, and what follows from it.
 
-    `category` is a BI-RADS-aligned category ("3", "4A", "4B", "4C", "5") or None where the interval
-    supports none. `above_sensitive_threshold` / `above_specific_threshold`: the probability reaches the
-    frozen operating point of 95% sensitivity / 90% specificity. `deciding_ceiling`: the upper limit of what
-    the calibration data allow, 0..1, where it and not the pair decides the category, or that there is none.
+    `category` is one of CATEGORIES or None where the interval supports none. `above_sensitive_threshold` /
+    `above_specific_threshold`: the probability reaches the frozen operating point of 95% sensitivity / 90%
+    specificity. `deciding_ceiling`: the upper limit of what the calibration data allow, 0..1, where it and
+    not the pair decides the category, or that there is none.
     """
 
     probability: float

@@ -13,8 +13,7 @@ import highdicom
 import numpy as np
 from pydicom.dataset import Dataset
 
-from operators.assess_lesions import CATEGORIES
-from operators.findings import Lesion, LesionView, StudyResult
+from operators.findings import CATEGORIES, Lesion, LesionView, StudyResult
 from operators.report import wording
 from operators.report.canvas import LARGE, RGB, Canvas, dotted, height_of, shrunk
 from operators.report.composed import ComposedObject, ObjectKind, ReportContext
