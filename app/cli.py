@@ -199,6 +199,21 @@ def resend(
     typer.echo(f"{count} objects queued again")
 
 
+@app.command()
+def compare(
+    old_state: Annotated[Path, typer.Argument(help="state folder of the node in charge")],
+    new_state: Annotated[Path, typer.Argument(help="state folder of the node beside it")],
+    tolerance: Annotated[float, typer.Option(help="difference of probability that is none")] = 0.001,
+    json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Compare what two nodes made of the same studies; exit status 17 where they differ."""
+    from app import compare as comparing
+
+    found = comparing.compare(old_state, new_state, tolerance)
+    typer.echo(comparing.as_json(found) if json else comparing.render(found))
+    comparing.judge(found)
+
+
 app.add_typer(state, name="state")
 
 

@@ -8,6 +8,7 @@ BusmapError
 ├── AnalysisError          analysis-failed         the analysis process died or ran out of time
 ├── ExtraMissingError      extra-missing           a verb needs an optional extra that is not installed
 ├── StudiesFailedError     studies-failed          some studies of a folder could not be analysed
+├── ResultsDifferError     results-differ          two nodes made other results of the same studies
 └── AddressError           address-unusable        an address or port cannot be listened on
 
 Two more are raised below this layer and carry `code` and `exit_status` in the same way:
@@ -91,6 +92,13 @@ class AddressError(BusmapError):
 
     code = "address-unusable"
     exit_status = 16
+
+
+class ResultsDifferError(BusmapError):
+    """Two nodes made other results of the same studies."""
+
+    code = "results-differ"
+    exit_status = 17
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 from app.errors import SettingsError
+from app.settings_versions import VERSION, SettingsFile, renamed_variable
 
 ENV_PREFIX = "BUSMAP_"
 CONFIG_VARIABLE = "BUSMAP_CONFIG"
@@ -188,6 +188,10 @@ def _different_names(values: tuple[DestinationSettings, ...]) -> tuple[Destinati
 class DeliverySettings(_Section):
     """How results are sent."""
 
+    shadow: bool = Field(
+        False,
+        description="analyse and keep, send nothing: for a node that runs beside another to be compared",
+    )
     destinations: tuple[DestinationSettings, ...] = Field((), description="where results are sent")
     retry_minimum_seconds: float = Field(5, gt=0, description="upper bound of the first wait between tries")
     retry_maximum_seconds: float = Field(1800, gt=0, description="upper bound of any wait between tries")
@@ -203,6 +207,11 @@ class DeliverySettings(_Section):
 
     _check_names = field_validator("destinations")(_different_names)
 
+    @property
+    def receivers(self) -> tuple[DestinationSettings, ...]:
+        """The destinations that results are sent to: none from a shadow."""
+        return () if self.shadow else self.destinations
+
 
 class Settings(BaseSettings):
     """All settings. Sources, strongest first: environment, YAML file, defaults."""
@@ -211,6 +220,9 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
+    settings_version: int = Field(
+        VERSION, ge=1, description="form of the settings file; one newer than the program knows is refused"
+    )
     state_folder: Path = Field(Path("/var/lib/busmap"), description="folder of database, images and results")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe line logged"
@@ -238,7 +250,7 @@ class Settings(BaseSettings):
         path = os.environ.get(CONFIG_VARIABLE)
         sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
         if path:
-            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(path)))
+            sources.append(SettingsFile(settings_cls, yaml_file=Path(path)))
         return tuple(sources)
 
 
@@ -305,6 +317,9 @@ def _refuse_unknown_variables() -> None:
     names |= {ENV_PREFIX + key.split(".")[0].upper() for key in keys}
     for variable in os.environ:
         if variable.startswith(ENV_PREFIX) and variable not in names | OTHER_VARIABLES:
+            renamed = renamed_variable(variable, ENV_PREFIX)
+            if renamed:
+                raise SettingsError(f"environment variable {variable} {renamed}")
             nearest = difflib.get_close_matches(variable, names, n=1)
             hint = f": did you mean {nearest[0]}?" if nearest else ""
             raise SettingsError(f"environment variable {variable} is no setting{hint}")

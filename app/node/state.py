@@ -167,7 +167,7 @@ def restore(settings: Settings, source: Path | None) -> Restored:
             store.close()
     except OSError as error:
         raise StoreError(f"the state folder {folder} cannot be written ({error.strerror})") from None
-    except (DatabaseError, backup.DAMAGED):
+    except DatabaseError:
         raise StoreError(f"{used} is no sound database: name another copy") from None
     return Restored(used, kept, swept, moved)
 

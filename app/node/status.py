@@ -43,12 +43,13 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The node at one moment. `deliveries` counts them by state."""
+    """The node at one moment. `deliveries` counts them by state; a `shadow` sends nothing."""
 
     processes: tuple[ProcessStatus, ...]
     studies: tuple[StudyLine, ...]
     study_states: dict[str, int]
     deliveries: dict[str, int]
+    shadow: bool = False
 
 
 def read_status(settings: Settings) -> Status:
@@ -78,6 +79,7 @@ def read_status(settings: Settings) -> Status:
         studies=studies,
         study_states=dict(Counter(situation(one) for one in studies)),
         deliveries=dict(Counter(sent.state for one in studies for sent in one.deliveries)),
+        shadow=settings.delivery.shadow,
     )
 
 
@@ -152,6 +154,8 @@ def resend(settings: Settings, study: str, *, release_identity: bool = False) ->
     StoreError
         The study is unknown or has no result to send.
     """
+    if settings.delivery.shadow:
+        raise StoreError("this node is a shadow and sends nothing: delivery.shadow says so")
     store = _open_existing(settings)
     try:
         names = [one.name for one in settings.delivery.destinations]
@@ -177,6 +181,8 @@ def render_status(status: Status) -> str:
     with console.capture() as captured:
         for process in status.processes:
             console.print(f"{process.name}: {_describe(process)}")
+        if status.shadow:
+            console.print("shadow: results are kept and sent to nobody (delivery.shadow)")
         table = Table("study", "state", "images", "result", "delivered", "parked", "last image", "remarks")
         for one in status.studies:
             wanted = [sent for sent in one.deliveries if sent.state != DeliveryState.SUPERSEDED]

@@ -70,7 +70,7 @@ class Worker:
         sender = Sender(settings.gateway.ae_title, settings.delivery)
         self._deliverers = [
             (Deliverer(store, destination, sender, clock, system_chance()), threading.Event())
-            for destination in settings.delivery.destinations
+            for destination in settings.delivery.receivers
         ]
         self._threads: list[threading.Thread] = []
         self._engines: list[str] = []
@@ -79,7 +79,9 @@ class Worker:
         """Work until `stop` is set."""
         now = self._clock.now()
         requeue_interrupted(self._store, now)
-        parked = park_unknown(self._store, [one.name for one in self._settings.delivery.destinations])
+        # A shadow keeps what waits: it may have been a node that delivers, and become one again.
+        shadow, named = self._settings.delivery.shadow, self._settings.delivery.destinations
+        parked = 0 if shadow else park_unknown(self._store, [one.name for one in named])
         if parked:
             log().warning("deliveries-without-destination", count=parked, remedy="name it and resend")
         poll = self._settings.assembly.poll_seconds
@@ -224,7 +226,7 @@ class Worker:
 
     def _commit(self, job: Job, status: str, objects: list[ResultObject], seconds: float) -> None:
         crash_point("result-before-commit")
-        names = dict.fromkeys(one.name for one in self._settings.delivery.destinations)
+        names = dict.fromkeys(one.name for one in self._settings.delivery.receivers)
         reasons = _set_aside(result_folder(self._store, job.study_instance_uid, job.revision))
         finish_job(self._store, job.job_id, status, objects, names, self._clock.now(), reasons)
         crash_point("result-committed")

@@ -126,6 +126,7 @@ class Node:
         for name, values in sections.items():
             given[name] = {**given.get(name, {}), **values}
         self.settings = Settings(state_folder=folder, **given)
+        self.tree = Path(__file__).parents[2]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str, crash_at: str | None = None, analyser: str = "tests.node.analyser") -> None:
@@ -139,12 +140,16 @@ class Node:
                     stdin=subprocess.PIPE,
                     stderr=log,
                     env=environment,
-                    cwd=Path(__file__).parents[2],
+                    cwd=self.tree,
                 )
             assert process.stdin is not None
-            process.stdin.write(self.settings.model_dump_json().encode() + b"\n")
+            process.stdin.write(self.settings_line())
             process.stdin.flush()
             self.processes[name] = process
+
+    def settings_line(self) -> bytes:
+        """What a process is told of its settings."""
+        return self.settings.model_dump_json().encode() + b"\n"
 
     def complete(self) -> None:
         """Start what does not run."""

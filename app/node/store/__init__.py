@@ -10,4 +10,5 @@ deliveries.py  the outbox
 versions.py    which result replaces which
 rejections.py  what a destination is told of that
 overview.py    what an operator sees
+finished.py    what two nodes are compared by
 """

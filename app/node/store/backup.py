@@ -25,6 +25,7 @@ except ImportError:  # no wheel for this machine
 
 FOLDER = "backups"
 DAMAGED = sqlite.DatabaseError  # what SQLite says of a file that is no sound database
+_DAMAGED = "{} is damaged, or no database: `busmap state restore` brings back a sound copy"
 _MIB = 1024 * 1024
 _MARGIN_BYTES = 16 * _MIB
 
@@ -52,6 +53,8 @@ def back_up(database: Path, target: Path) -> None:
         crash_point("backup-copied")
         sync(partial)
         partial.replace(target)
+    except DAMAGED:
+        raise StoreError(_DAMAGED.format(database)) from None
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
     sync(target.parent)
@@ -80,7 +83,7 @@ def _copy(database: Path, target: Path) -> None:
 def check(connection: Any, database: Path) -> None:
     """Refuse a damaged database (SQLite's quick_check)."""
     if connection.execute("PRAGMA quick_check").fetchall() != [("ok",)]:
-        raise StoreError(f"the database {database} is damaged: `busmap state restore` brings back a copy")
+        raise StoreError(_DAMAGED.format(database))
 
 
 def settle(database: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
@@ -112,7 +113,8 @@ def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
         ) from None
     except DatabaseError as error:
         raise StoreError(
-            f"the database {path} cannot be read ({type(error.orig).__name__}): restore it from a backup"
+            f"the database {path} cannot be read ({type(error.orig).__name__}): `busmap state restore` "
+            "brings back a backup"
         ) from None
     return store
 
@@ -122,6 +124,19 @@ def open_as_it_is(
 ) -> Store:
     """The database of a state folder, or another file of its rows, with the schema that it has."""
     return Store(folder, _engine(database or folder / FILE_NAME, busy_seconds))
+
+
+def open_read_only(folder: Path) -> Store:
+    """The database of a state folder, of whatever release, read beside whoever writes it."""
+    address = f"file:{quote(str((folder / FILE_NAME).resolve()))}?mode=ro"
+    return Store(
+        folder,
+        create_engine(
+            "sqlite://",
+            creator=lambda: sqlite.connect(address, uri=True, timeout=_BUSY_SECONDS),
+            module=sqlite,
+        ),
+    )
 
 
 def _make_image_folders(images: Path) -> None:
