@@ -14,7 +14,7 @@ from typing import Any
 from validation.generator.files import SCORES, Columns, check_scores, read_columns, read_facts
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, area, number
-from validation.generator.usefulness import MARGIN, REFERENCE, patients_of
+from validation.generator.usefulness import MARGIN, REFERENCE, ArmFigures, patients_of
 from validation.plots import roc_plot
 from validation.statistics.roc import Auc, PairedTest, auc_with_interval, paired_delong, roc_curve
 
@@ -22,18 +22,10 @@ ROW = "heldout-log.md"
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """An arm on a set: its area, and the difference to the real arm (None for itself)."""
-
-    auc: Auc
-    against_real: PairedTest | None
-
-
-@dataclass(frozen=True)
 class Confirmation:
     """Figures by set and arm; patients and malignant ones of each set."""
 
-    sets: Mapping[str, Mapping[str, Confirmed]]
+    sets: Mapping[str, Mapping[str, ArmFigures]]
     patients: Mapping[str, tuple[int, int]]
 
 
@@ -67,7 +59,7 @@ def confirmation_figures(by_set: Mapping[str, Columns]) -> Confirmation:
         people = patients_of(rows, "logit")
         truth, base = people.malignant, people.scores[REFERENCE]
         figures[name] = {
-            arm: Confirmed(
+            arm: ArmFigures(
                 auc_with_interval(score, truth),
                 None if arm == REFERENCE else paired_delong(score, base, truth),
             )

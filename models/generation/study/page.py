@@ -122,10 +122,10 @@ def _page(tiles: Sequence[Tile], real: Sequence[str], model: str, seed: int) -> 
         "# Real and generated pictures",
         "",
         f"{half} real squares of 128 px and {half} generated ones, chosen and shuffled by seed {seed} and "
-        "not by hand: which are which stands at the foot. Research use; a generated picture shows no patient.",
+        "not by hand: which is which stands at the foot. Research use; a generated picture shows no patient.",
         "",
-        f"Generated: drawn by the generator {model}. Real: BUS-BRA, one picture a patient of the folds that "
-        "the generator learned from; burnt-in marks are filled.",
+        f"Generated: drawn by the generator {model}. Real: BUS-BRA, one picture a patient of the folds "
+        "that the generator learned from; burnt-in marks are filled.",
         "",
         f"![numbered pictures, real and generated, shuffled]({NAME}.png)",
         "",
