@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import AnalysisError, BusmapError
+from app.errors import INTERNAL_ERROR, AnalysisError, BusmapError, StoreError
 from app.files import sync
 from app.logs import configure_logs, log
 from app.model_check import check_and_log
@@ -305,12 +305,17 @@ def main(settings: Settings | None = None) -> int:
         log().error("worker-cannot-start", code=error.code, remedy=str(error))
         return error.exit_status
     except OSError as error:
-        log().error("worker-cannot-start", error=type(error).__name__, remedy=error.strerror)
-        return 1
+        log().error(
+            "worker-cannot-start",
+            code=StoreError.code,
+            error=type(error).__name__,
+            remedy=f"{error.strerror}: see state_folder",
+        )
+        return StoreError.exit_status
     except Exception as error:
         # The last border: whoever started this process starts it again.
-        log().error("worker-fault", error=type(error).__name__)
-        return 1
+        log().error("worker-fault", code="internal-error", error=type(error).__name__)
+        return INTERNAL_ERROR
 
 
 def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import types
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.packaging.hosts import ENTRY_POINT, ROOTFS, Container, Mount
 from tests.waiting import wait_until
 
 PROGRAM = ROOTFS / "usr" / "local" / "bin" / ENTRY_POINT
+_LOADER = SourceFileLoader("busmap_map", str(PROGRAM))
+ENTRY = types.ModuleType("busmap_map")
+_LOADER.exec_module(ENTRY)
 
 
 def _environment(folder: Path, command: object, **more: str) -> dict[str, str]:
@@ -56,6 +64,16 @@ def test_every_way_to_write_a_command_runs_with_the_arguments(tmp_path, command)
     done = _run(tmp_path, command, "-i", "a b", "")
     assert done.stdout == "['-i', 'a b']\n", done.stderr
     assert done.returncode == 0
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+def test_any_words_stay_themselves_in_every_way_to_write_them(given_words):
+    for command in (given_words, json.dumps(given_words)):
+        assert ENTRY.words(command) == given_words
+    # A shell command is taken apart as a shell would, or left to one.
+    written = shlex.join(given_words)
+    taken = ENTRY.words(written)
+    assert taken in (given_words, ["/bin/sh", "-c", f'{written} "$@"', "busmap-map"])
 
 
 def test_the_environment_of_the_manifest_is_there_and_the_hosts_wins(tmp_path):
