@@ -23,8 +23,6 @@ SITE = f"usr/local/lib/python{PYTHON}/dist-packages"
 CODE = ("app", "operators", "models/__init__.py", "models/runtime")
 NOT_SHIPPED = ("app/bench", "app/demo")
 PAGES = ("README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "SECURITY.md")
-# What `extract` gives, each where it is mounted.
-EXPORTED = ("app", "config", "models", "docs")
 # Bytes of debugging tables that are worth taking out of a library.
 _DEBUG_TABLES = 500_000
 
@@ -74,8 +72,6 @@ def add_project(root: Path, version: str) -> None:
     _install_metadata(root, version)
     for folder in ("var/holoscan/input", "var/holoscan/output", "var/holoscan/logs", "var/lib/busmap", "tmp"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for part in EXPORTED:
-        (root / "var/run/holoscan/export" / part).mkdir(parents=True, exist_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -32,8 +32,8 @@ class Built:
 
     @property
     def container(self) -> Container:
-        """The unpacked image as a container's root."""
-        return Container(("--ro-bind", str(self.root), "/"), self.environment)
+        """The unpacked image as a container's root; missing mount points are made in it, as engines do."""
+        return Container(("--bind", str(self.root), "/"), self.environment)
 
 
 def build(folder: Path, *flags: str) -> archive.Image:
