@@ -20,7 +20,7 @@ define install
     { for one in orthanc prometheus; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
 endef
 
-.PHONY: help setup setup-train setup-video setup-docs peers viewers builders map demo test test-all lint bench docs site lock clean
+.PHONY: help setup setup-train setup-video setup-docs peers viewers builders map demo test test-all lint licences sbom advisories bundle bench docs site lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,21 +28,22 @@ help: ## list the commands
 setup: .venv/ready ## the product's environment (.venv): no torch, no CUDA
 setup-train: .venv-train/ready ## the environment for training (.venv-train): the same plus torch and monai
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt requirements-uv.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' || \
 	  { echo "busmap needs Python 3.11 to 3.13 and found $$($(PYTHON) --version): make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Setting up .venv (about 110 packages, no torch, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --require-hashes -r requirements.txt
 	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c pass # holoscan's wheel makes its links at the first start
 	@touch $@ && echo "Set up: $$($(BIN)/python --version), busmap in $(BIN)/busmap"
 
-.venv-train/ready: requirements.txt requirements-train.txt pyproject.toml
+.venv-train/ready: requirements.txt requirements-uv.txt requirements-train.txt pyproject.toml
 	@echo "Setting up .venv-train (torch first, then the rest) ..."
 	@test -x $(TRAIN_BIN)/python || $(PYTHON) -m venv .venv-train
-	@$(TRAIN_BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) torch==2.13.0
+	@$(TRAIN_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(TRAIN_BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(TRAIN_BIN)/$(UV_INSTALL) --python $(TRAIN_BIN)/python --no-deps --require-hashes -r requirements-train.txt
 	@$(TRAIN_BIN)/$(UV_INSTALL) --python $(TRAIN_BIN)/python --no-deps --no-build-isolation -e .
 	@$(TRAIN_BIN)/python -c pass
@@ -91,6 +92,25 @@ lint: setup ## ruff, mypy strict, import direction, docs in step
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python packaging/supply/licences.py --environment .venv
+
+SUPPLY := $(BIN)/python packaging/supply
+licences: setup ## the licence report of what the product requires: build/licences.md; fails on one not allowed
+	@mkdir -p build
+	$(SUPPLY)/licences.py --environment .venv -o build/licences.md
+
+sbom: setup ## the bill of materials of what the product requires: build/busmap.cdx.json
+	@mkdir -p build
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(SUPPLY)/sbom.py --environment .venv -o build/busmap.cdx.json
+
+advisories: setup ## known weaknesses of what the product requires, from a database on disk: DB=FOLDER
+	$(SUPPLY)/advisories.py --environment .venv $(if $(DB),--database "$(DB)")
+
+IMAGE ?= build/map/busmap.oci.tar
+bundle: setup ## the bundle for a machine without a network: KEY=PRIVATE.pem [IMAGE=ARCHIVE] [DB=FOLDER]
+	@test -n "$(KEY)" || { echo "give the private key: make bundle KEY=private.pem (docs/supply-chain.md)"; exit 1; }
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(SUPPLY)/airgap.py "$(IMAGE)" --key "$(KEY)" \
+	  --out "build/$$($(BIN)/busmap --version | tr ' ' '-')-bundle" $(if $(DB),--database "$(DB)")
 
 bench: setup ## the figures of the README, measured here
 	@$(RUN) $(BIN)/python -m app.bench
@@ -107,11 +127,13 @@ site: setup-docs ## the documentation as a site in site/: open site/index.html, 
 	$(BIN)/python -m zensical build --clean --strict -f mkdocs.yml
 
 lock: ## the dependency lists with hashes, from pyproject.toml
+	echo "uv==$(UV_VERSION)" | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \
+	  --no-deps --generate-hashes --no-header --no-annotate -o requirements-uv.txt
 	@printf '%s\n' "perf-analyzer ; sys_platform == 'never'" "cupy-cuda13x ; sys_platform == 'never'" \
 	  "cuda-python ; sys_platform == 'never'" "torch ; sys_platform == 'never'" > .venv/overrides.txt
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra lint --extra supply --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -o requirements.txt
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --extra video --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra train --extra supply --extra video --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --override .venv/overrides.txt -c requirements.txt -o requirements-train.txt
 	sed -n 's/^video = \["\(.*\)"\]/\1/p' pyproject.toml | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \
 	  --no-deps --generate-hashes --no-header --no-annotate -c requirements-train.txt -o requirements-video.txt
