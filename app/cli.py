@@ -94,6 +94,15 @@ def serve(config: Config = None) -> NoReturn:
 
 
 @app.command()
+def gateway(config: Config = None) -> NoReturn:
+    """Run the gateway alone: receive images."""
+    from app.node.gateway import main as run
+    from app.settings import load_settings
+
+    raise SystemExit(run(settings=load_settings(config)))
+
+
+@app.command()
 def worker(config: Config = None) -> NoReturn:
     """Run the worker alone: analyse closed studies and deliver results."""
     from app.node.worker import main as run

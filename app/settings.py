@@ -27,8 +27,11 @@ ENV_PREFIX = "BUSMAP_"
 CONFIG_VARIABLE = "BUSMAP_CONFIG"
 # Where the MAP specification has the settings file; it counts where it is there and none is named.
 MAP_CONFIG_VARIABLE = "HOLOSCAN_CONFIG_PATH"
+DATABASE_VARIABLE = "BUSMAP_DATABASE_URL"
 # Read elsewhere than in this model: the settings file's own path, and what tests and hosts set.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "BUSMAP_SHARED", "BUSMAP_CRASH_AT"})
+
+SECRET_KEYS = frozenset({"site_key", "database_url"})  # never shown
 
 
 def _ae_title(value: str) -> str:
@@ -41,6 +44,12 @@ def _models_of_the_host() -> Path | None:
     """Where the MAP specification has the models."""
     folder = os.environ.get("HOLOSCAN_MODEL_PATH")
     return Path(folder) if folder else None
+
+
+def _postgresql(value: str) -> str:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("a PostgreSQL address begins with postgresql://")
+    return value.replace("postgres://", "postgresql://", 1)
 
 
 class _Section(BaseModel):
@@ -94,6 +103,16 @@ class AssemblySettings(_Section):
     )
     poll_seconds: float = Field(
         0.2, gt=0, le=10, description="how often open studies and queued jobs are looked at"
+    )
+
+
+class WorkersSettings(_Section):
+    """Workers that share a database."""
+
+    silence_seconds: float = Field(
+        10,
+        ge=1,
+        description="silence after which the others take over what a worker had; with `database_url` alone",
     )
 
 
@@ -224,6 +243,15 @@ class Settings(BaseSettings):
         VERSION, ge=1, description="form of the settings file; one newer than the program knows is refused"
     )
     state_folder: Path = Field(Path("/var/lib/busmap"), description="folder of database, images and results")
+    database_url: str = Field(
+        "",
+        description="PostgreSQL database that gateways and workers share (`postgresql://...`); none keeps an "
+        "SQLite file in the state folder",
+    )
+    run_folder: Path | None = Field(
+        None,
+        description="folder of a process's own files, on its own disk; none takes the state folder",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe line logged"
     )
@@ -233,9 +261,17 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     web: WebSettings = WebSettings()
     assembly: AssemblySettings = AssemblySettings()
+    workers: WorkersSettings = WorkersSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     report: ReportSettings = ReportSettings()
     delivery: DeliverySettings = DeliverySettings()
+
+    _check_database = field_validator("database_url")(_postgresql)
+
+    @property
+    def own_folder(self) -> Path:
+        """Where a process keeps what is its own: its lock, its runtime file, its executor's memory."""
+        return self.run_folder or self.state_folder
 
     @classmethod
     def settings_customise_sources(
@@ -330,4 +366,5 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.4)
         return f"unknown setting {key}" + (f": did you mean {nearest[0]}?" if nearest else "")
-    return f"setting {key}: {item['msg']} (given: {item['input']!r})"
+    given = "" if key in SECRET_KEYS else f" (given: {item['input']!r})"
+    return f"setting {key}: {item['msg']}{given}"

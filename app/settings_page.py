@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.table import Table
 
-from app.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, known_keys
+from app.settings import CONFIG_VARIABLE, ENV_PREFIX, SECRET_KEYS, Settings, known_keys
 
 _UNITS = {"seconds": "s", "hours": "h", "mib": "MiB", "percent": "%"}
 
@@ -60,7 +60,7 @@ def _value(settings: Settings, key: str) -> Any:
 
 
 def _hidden(key: str, value: Any) -> Any:
-    return "(set)" if key == "site_key" and value else value
+    return "(set)" if key in SECRET_KEYS and value else value
 
 
 def _shown(value: Any) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.bootstrap import prepare_process
+from tests.postgresql import Server, running_postgresql
 
 prepare_process()
 
@@ -25,3 +27,19 @@ def shared_data() -> Path:
 def dicom_us(shared_data: Path) -> Path:
     """The corpus of real and synthetic ultrasound DICOM files."""
     return shared_data / "dicom-us"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server; the test skips where it is not installed."""
+    with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Runs a test on both databases: the setting `database_url`, a new database each time."""
+    if request.param == "sqlite":
+        return ""
+    server: Server = request.getfixturevalue("postgresql")
+    return server.new_database()

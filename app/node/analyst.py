@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import IO, Any
 
 from app.errors import AnalysisError
 from app.logs import log
-from app.settings import Settings
+from app.settings import DATABASE_VARIABLE, Settings
 
 RESOURCES_SHORT = "resources-short"  # no fault of a study: waited out, not counted
 _LOAD_SECONDS = 300.0  # for starting and loading engines; a first start may have to verify models
@@ -144,10 +145,13 @@ def _cause(status: int) -> str:
 
 
 def _start(settings: Settings, analyser: str) -> _Running:
+    # Whoever decodes foreign pixels does not get to know the database's password.
+    settings = settings.model_copy(update={"database_url": ""})
     process = subprocess.Popen(
         [sys.executable, "-m", "app.node.child", "--supervised", "--analyser", analyser],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != DATABASE_VARIABLE},
     )
     assert process.stdin is not None
     assert process.stdout is not None

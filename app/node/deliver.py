@@ -8,7 +8,6 @@ silently, and to send what a newer result replaces.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.logs import log
 from app.node.association import free_when_over
@@ -82,6 +80,7 @@ class Deliverer:
         self._store, self._destination, self._sender = store, destination, sender
         self._clock, self._chance = clock, chance
         self._stop = threading.Event()
+        self._interrupted = False  # rows still say that something is being sent
         self._patients = PatientCheck(store, destination, sender)
         self._notes = RejectionNotes(store, destination.name, clock) if destination.rejection_note else None
 
@@ -89,25 +88,30 @@ class Deliverer:
         """Send until stopped; `wake` cuts the wait short."""
         while not self._stop.is_set():
             try:
+                if self._interrupted:
+                    requeue_interrupted(
+                        self._store, self._clock.now() + _FAULT_SECONDS, self._destination.name
+                    )
+                    self._interrupted = False
                 busy = self.send_due()
                 busy = self._make_notes() or busy
             except Exception as error:
                 # The thread must outlive whatever a destination or the disk does; what was being sent is
                 # due again.
                 log().error("delivery-fault", destination=self._destination.name, error=type(error).__name__)
-                busy = False
-                self._recover()
+                busy, self._interrupted = False, True
             if not busy:
                 wake.wait(poll_seconds)
                 wake.clear()
 
-    def _recover(self) -> None:
-        with contextlib.suppress(SQLAlchemyError):
-            requeue_interrupted(self._store, self._clock.now() + _FAULT_SECONDS, self._destination.name)
-
     def stop(self) -> None:
         """Finish the object under way and take no other."""
         self._stop.set()
+
+    def look_at_all(self) -> None:
+        """Another worker has gone: what it sent may be due a rejection note that it did not live to make."""
+        if self._notes is not None:
+            self._notes.look_at_all()
 
     def send_due(self) -> bool:
         """Send everything that is due now over one association; answers whether there was anything."""
@@ -210,7 +214,8 @@ class Deliverer:
         if "Status" not in response:
             self._retry([one], None, "no answer to the object")
             return
-        self._judge(one, int(response.Status), str(response.get("ErrorComment") or "")[:64])
+        comment = "".join(filter(str.isprintable, str(response.get("ErrorComment") or "")))
+        self._judge(one, int(response.Status), comment[:64])
 
     def _judge(self, one: Delivery, status: int, comment: str) -> None:
         message = f"0x{status:04X} {comment}".strip()

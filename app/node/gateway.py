@@ -1,7 +1,8 @@
 """The gateway process: `python -m app.node.gateway`.
 
-Promises: listens until SIGTERM, then lets go of the port; its real address is in `gateway.json` of the state
-folder while it listens. Refuses to load an engine or the SDK: it stays small, and up whatever they do.
+Promises: listens until SIGTERM, then lets go of the port; its real address is in `gateway.json` of the run
+folder (by default the state folder) while it listens. Refuses to load an engine or the SDK: it stays small,
+and up whatever they do.
 It does not start beside models that were changed: what it took in could never be analysed.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from pynetdicom.transport import ThreadedAssociationServer
 
 from app.errors import INTERNAL_ERROR, AddressError, BusmapError, StoreError
-from app.logs import log, study_refs
+from app.logs import configure_logs, log, study_refs
 from app.model_check import check_and_log
 from app.node.clock import SystemClock
 from app.node.counters import GatewayCounts
@@ -38,12 +39,20 @@ from app.web.server import WebServer
 from models.runtime.engine import ModelError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the gateway until it is told to stop; answers the exit status."""
+def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> int:
+    """Run the gateway until it is told to stop; answers the exit status.
+
+    Parameters
+    ----------
+    settings : given by the command line; without them the process reads its own arguments and settings.
+    """
     try:
-        settings = start_process("gateway", arguments).settings
-        check_and_log(settings)
-        return _serve(settings, stop_on_signals(supervised=is_supervised(arguments)))
+        if settings is None:
+            settings = start_process("gateway", arguments).settings
+            return _serve(settings, stop_on_signals(supervised=is_supervised(arguments)))
+        os.umask(0o077)
+        configure_logs("gateway", settings.log_level)
+        return _serve(settings, stop_on_signals(supervised=False))
     except (BusmapError, ModelError) as error:
         log().error("gateway-cannot-start", code=error.code, remedy=str(error))
         return error.exit_status
@@ -62,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, stop: threading.Event) -> int:
+    check_and_log(settings)
     clock = SystemClock()
-    store = open_store(settings.state_folder)
-    lock = hold_lock(settings.state_folder, "gateway", stop)  # another's transfers would be swept away
+    store = open_store(settings.state_folder, settings.database_url)
+    lock = hold_lock(settings.own_folder, "gateway", stop)  # another's transfers would be swept away
     intake = Intake(
         store,
         study_refs(settings),
@@ -83,7 +93,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     thread.start()
     host, port = server.server_address[:2]
     web = WebServer(settings, store, clock, answers)
-    runtime = settings.state_folder / GATEWAY_FILE
+    runtime = settings.own_folder / GATEWAY_FILE
     write_runtime_file(
         runtime,
         {

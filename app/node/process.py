@@ -86,13 +86,14 @@ def _watch_parent(stop: threading.Event) -> None:
 
 
 def hold_lock(folder: Path, name: str, stop: threading.Event) -> int:
-    """Be the only process of this name on a state folder; the kernel lets go when the process ends.
+    """Be the only process of this name on a folder; the kernel lets go when the process ends.
 
     Raises
     ------
     StoreError
         Another one holds the lock, and goes on holding it.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     waited = 0.0
     while True:
@@ -103,7 +104,8 @@ def hold_lock(folder: Path, name: str, stop: threading.Event) -> int:
             if waited >= _LOCK_SECONDS or stop.is_set():
                 os.close(handle)
                 raise StoreError(
-                    f"another {name} runs on the state folder {folder}: stop it, or give this one its own"
+                    f"another {name} runs on the folder {folder}: stop it, or give this one a state_folder "
+                    "of its own (where they share a PostgreSQL database, a run_folder of its own)"
                 ) from None
             stop.wait(0.1)  # a predecessor may be ending
             waited += 0.1

@@ -8,6 +8,7 @@ without a valid one.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable
 from datetime import datetime
 from io import BytesIO
@@ -32,6 +33,7 @@ class RejectionNotes:
     def __init__(self, store: Store, destination: str, clock: Clock) -> None:
         self._store, self._destination, self._clock = store, destination, clock
         self._due: frozenset[str] | None = None  # Study Instance UIDs; None at first: all are looked at once
+        self._all = threading.Event()
         self._failed: frozenset[str] = frozenset()
         self._again_at = 0.0
 
@@ -40,8 +42,15 @@ class RejectionNotes:
         if self._due is not None:
             self._due |= frozenset(studies)
 
+    def look_at_all(self) -> None:
+        """Something of any study may have gone to the destination. May be called from any thread."""
+        self._all.set()
+
     def make(self) -> bool:
         """Compose and queue the notes that are due; answers whether there is one."""
+        if self._all.is_set():
+            self._all.clear()
+            self._due = None
         if self._failed and self._clock.monotonic() >= self._again_at:
             self.look_at(self._failed)
             self._failed = frozenset()

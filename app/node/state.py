@@ -148,6 +148,7 @@ def restore(settings: Settings, source: Path | None) -> Restored:
     StoreError
         A node runs, there is no copy, or it is damaged or of a newer release.
     """
+    _refuse_a_server(settings)
     folder = settings.state_folder
     used = source or _newest(folder)
     if not used.is_file():
@@ -226,7 +227,16 @@ def _intake(settings: Settings, store: Store) -> Intake:
     )
 
 
+def _refuse_a_server(settings: Settings) -> None:
+    if settings.database_url:
+        raise StoreError(
+            "database_url names a PostgreSQL database: copy, restore and step back with its server's own tools "
+            "(docs/scale-out.md)"
+        )
+
+
 def _open_as_it_is(settings: Settings) -> Store:
+    _refuse_a_server(settings)
     store = open_as_it_is(settings.state_folder)
     if not store.path.exists():
         raise StoreError(

@@ -24,6 +24,7 @@ from app.node.store.deliveries import requeue_study, result_folder
 from app.node.store.images import request_close, request_retry
 from app.node.store.overview import StudyLine, find_study, study_lines
 from app.node.store.schema import DeliveryState, JobState, StudyState
+from app.node.store.workers import worker_lines
 from app.settings import Settings
 
 _NO_IMAGE = (
@@ -34,7 +35,10 @@ _NO_IMAGE = (
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """A process of the node. `facts` is what its runtime file says, empty where it does not run."""
+    """A process of the node. `facts` is what its runtime file says, empty where it does not run here.
+
+    Of workers of other machines, which share the database, it is when they were last seen.
+    """
 
     name: str
     running: bool
@@ -63,6 +67,7 @@ def read_status(settings: Settings) -> Status:
     store = _open_existing(settings)
     try:
         studies = tuple(_with_remarks(store, one) for one in study_lines(store))
+        workers = worker_lines(store)
     except SQLAlchemyError as error:
         raise StoreError(
             f"the database in {settings.state_folder} cannot be read ({type(error).__name__}): try again, or "
@@ -72,8 +77,9 @@ def read_status(settings: Settings) -> Status:
         store.close()
     processes = []
     for name, file in (("gateway", GATEWAY_FILE), ("worker", WORKER_FILE)):
-        facts = read_runtime_file(settings.state_folder / file)
+        facts = read_runtime_file(settings.own_folder / file)
         processes.append(ProcessStatus(name, facts is not None, facts or {}))
+    processes += [ProcessStatus(f"worker {one.name}", True, {"seen_at": one.seen_at}) for one in workers]
     return Status(
         processes=tuple(processes),
         studies=studies,
@@ -205,6 +211,8 @@ def _describe(process: ProcessStatus) -> str:
     facts = process.facts
     if not process.running:
         return "not running"
+    if "seen_at" in facts:
+        return f"last seen {moment(facts['seen_at']):%Y-%m-%d %H:%M:%S}"
     if process.name == "gateway":
         return f"listening on {facts['host']}:{facts['port']} as {facts['ae_title']}"
     if facts.get("ready"):
@@ -233,11 +241,11 @@ def _remarks(study: StudyLine) -> list[str]:
 
 
 def _open_existing(settings: Settings) -> Store:
-    if not (settings.state_folder / FILE_NAME).exists():
+    if not settings.database_url and not (settings.state_folder / FILE_NAME).exists():
         raise StoreError(
             f"there is no node in {settings.state_folder}: start one with `busmap serve`, or set state_folder"
         )
-    return open_store(settings.state_folder)
+    return open_store(settings.state_folder, settings.database_url)
 
 
 def _find(store: Store, study: str) -> int:

@@ -129,13 +129,15 @@ def serve(
     os.umask(0o077)
     configure_logs("supervisor", settings.log_level)
     stop = stop or stop_on_signals(supervised=False)
-    open_store(settings.state_folder).close()  # migrated once, before two processes want it
+    open_store(
+        settings.state_folder, settings.database_url
+    ).close()  # migrated once, before two processes want it
     for name in (GATEWAY_FILE, WORKER_FILE):
-        if read_runtime_file(settings.state_folder / name) is None:
-            (settings.state_folder / name).unlink(missing_ok=True)
+        if read_runtime_file(settings.own_folder / name) is None:
+            (settings.own_folder / name).unlink(missing_ok=True)
     children = [
-        _Child("gateway", settings, (), settings.state_folder / GATEWAY_FILE),
-        _Child("worker", settings, ("--analyser", analyser), settings.state_folder / WORKER_FILE),
+        _Child("gateway", settings, (), settings.own_folder / GATEWAY_FILE),
+        _Child("worker", settings, ("--analyser", analyser), settings.own_folder / WORKER_FILE),
     ]
     notifier = Notifier(settings.state_folder, settings.web.host, os.environ)
     status = 0

@@ -1,11 +1,13 @@
 """What the gateway finds at its start: transfers that were cut, and images that no row names.
 
 Promises: an image whose bytes are whole is kept, whoever forgot it: a kill between file and row, or a
-database that was restored from a copy of before it came. Removes only what was never answered with success.
+database that was restored from a copy of before it came. Removes only what was never answered with success,
+and where other gateways are at work on the folder too, only what has been silent for an hour.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from app.node.store.images import is_known_file
 
 _MARKER = "swept"
 _MARGIN_SECONDS = 3600.0  # for a wall clock that was set back
+_SILENT_SECONDS = 3600.0  # no association waits for so long
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,25 @@ def sweep(store: Store, intake: Intake, *, all_files: bool = False) -> Swept:
     since = marker.stat().st_mtime - _MARGIN_SECONDS if marker.exists() and not all_files else 0.0
     removed = adopted = 0
     for path in store.incoming_folder.iterdir():
-        path.unlink()
-        removed += 1
+        removed += _remove(store, path)
     for path in _without_row(store, since):
         if intake.adopt(path):
             adopted += 1
         else:
-            path.unlink()
-            removed += 1
+            removed += _remove(store, path)
     marker.touch()
     return Swept(removed, adopted)
+
+
+def _remove(store: Store, path: Path) -> int:
+    """Remove a file, unless it may be another gateway's; answers how many went."""
+    try:
+        if store.is_shared and time.time() - path.stat().st_mtime < _SILENT_SECONDS:
+            return 0
+        path.unlink()
+        return 1
+    except FileNotFoundError:  # the other gateway was quicker
+        return 0
 
 
 def _without_row(store: Store, since: float) -> list[Path]:

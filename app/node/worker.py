@@ -1,7 +1,8 @@
 """The worker process: `python -m app.node.worker`. Closes studies, has them analysed, sends the results.
 
 Promises: every closed study ends as a committed result or as a named failure, whatever is killed when; at
-start all that is unfinished goes on. Refuses to run beside another worker on the same state folder.
+start all that is unfinished goes on. Refuses to run beside another worker on the same state folder, unless
+both share a PostgreSQL database and have a run folder each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from app.node.assembly import Assembly
 from app.node.clock import Clock, SystemClock, system_chance
 from app.node.crash import crash_point
 from app.node.deliver import Deliverer
-from app.node.jobs import DbosJobs, Execution, Jobs
+from app.node.dispatch import Dispatch
+from app.node.jobs import DbosJobs, Jobs
+from app.node.membership import Membership
 from app.node.patients import Sender
 from app.node.process import (
     DEFAULT_ANALYSER,
@@ -49,13 +52,11 @@ from app.node.store.work import (
     fail_job,
     finish_job,
     start_job,
-    unfinished_jobs,
 )
 from app.settings import Settings
 from models.runtime.engine import ModelError
 
 _LONGEST_WAIT_SECONDS = 60.0
-_SWEEP_SECONDS = 5.0
 _LONGEST_LOOK_SECONDS = 1.0
 
 
@@ -66,6 +67,9 @@ class Worker:
         self._settings, self._store, self._jobs, self._analyst = settings, store, jobs, analyst
         self._clock = clock
         self._assembly = Assembly(store, clock, settings.assembly.quiet_period_seconds)
+        self._dispatch = Dispatch(store, jobs, clock)
+        self._membership: Membership | None = None
+        self.replaced = False  # others have taken over: this process must end
         self._stopping = threading.Event()
         sender = Sender(settings.gateway.ae_title, settings.delivery)
         self._deliverers = [
@@ -77,8 +81,10 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
-        now = self._clock.now()
-        requeue_interrupted(self._store, now)
+        if self._store.is_shared:
+            self._membership = Membership(self._store, self._clock, self._settings.workers.silence_seconds)
+            self._spawn("membership", lambda membership=self._membership: self._keep_place(membership, stop))
+        requeue_interrupted(self._store, self._clock.now())
         # A shadow keeps what waits: it may have been a node that delivers, and become one again.
         shadow, named = self._settings.delivery.shadow, self._settings.delivery.destinations
         parked = 0 if shadow else park_unknown(self._store, [one.name for one in named])
@@ -95,16 +101,22 @@ class Worker:
         finally:
             self.stop()
 
+    def _keep_place(self, membership: Membership, stop: threading.Event) -> None:
+        def lost() -> None:
+            self.replaced = True
+            stop.set()
+
+        def freed() -> None:
+            for deliverer, wake in self._deliverers:
+                deliverer.look_at_all()
+                wake.set()
+
+        membership.keep(self._stopping, lost, freed)
+
     def _watch(self, stop: threading.Event, poll_seconds: float) -> None:
-        next_sweep = self._clock.monotonic()
         while not stop.is_set():
             try:
-                for closed in self._assembly.close_due():
-                    self._jobs.submit(closed.job_id)
-                    crash_point("job-submitted")
-                if self._clock.monotonic() >= next_sweep:
-                    self._submit_unfinished()
-                    next_sweep = self._clock.monotonic() + _SWEEP_SECONDS
+                self._dispatch.look(self._assembly.close_due())
             except SQLAlchemyError as error:
                 log().error("store-unreadable", error=type(error).__name__, remedy="check disk and database")
                 stop.wait(1)
@@ -120,17 +132,13 @@ class Worker:
         self._jobs.stop()
         for thread in self._threads:
             thread.join(timeout=2)
+        if self._membership is not None:
+            self._membership.leave()
 
     def _spawn(self, name: str, target: Any) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
-
-    def _submit_unfinished(self) -> None:
-        """Our rows are the truth: whatever they call unfinished is executed, whoever forgot it."""
-        for job_id in unfinished_jobs(self._store):
-            if self._jobs.status(job_id) is not Execution.ACTIVE:
-                self._jobs.submit(job_id)
 
     def _have_engines(self) -> bool:
         """Have an analysis process with engines; False where the worker stops before there is one.
@@ -158,7 +166,7 @@ class Worker:
 
     def _tell(self, **facts: Any) -> None:
         """Write what status shows of this process."""
-        write_runtime_file(self._settings.state_folder / WORKER_FILE, {"pid": os.getpid(), **facts})
+        write_runtime_file(self._settings.own_folder / WORKER_FILE, {"pid": os.getpid(), **facts})
 
     def run_job(self, job_id: int) -> None:
         """Bring one job to its end. Leaves it unfinished only where the worker stops or the store fails."""
@@ -228,7 +236,12 @@ class Worker:
         crash_point("result-before-commit")
         names = dict.fromkeys(one.name for one in self._settings.delivery.receivers)
         reasons = _set_aside(result_folder(self._store, job.study_instance_uid, job.revision))
-        finish_job(self._store, job.job_id, status, objects, names, self._clock.now(), reasons)
+        now = self._clock.now()
+        if not finish_job(self._store, job.job_id, status, objects, names, now, reasons):
+            log().warning(
+                "result-not-committed", study_ref=job.study_ref, reason="another worker has the study"
+            )
+            return
         crash_point("result-committed")
         for _, wake in self._deliverers:
             wake.set()
@@ -320,17 +333,28 @@ def main(settings: Settings | None = None) -> int:
 
 def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
     check_and_log(settings)
-    store = open_store(settings.state_folder)
-    lock = hold_lock(settings.state_folder, "worker", stop)
-    jobs = DbosJobs(settings.state_folder / "dbos.sqlite", max(0.05, settings.assembly.poll_seconds / 2))
+    store = open_store(settings.state_folder, settings.database_url)
+    lock = hold_lock(settings.own_folder, "worker", stop)
+    jobs = DbosJobs(settings.own_folder / "dbos.sqlite", max(0.05, settings.assembly.poll_seconds / 2))
     worker = Worker(settings, store, jobs, Analyst(settings, analyser), SystemClock())
+    web = _own_web_server(settings, store) if store.is_shared and not is_supervised() else None
     try:
         worker.run(stop)
     finally:
-        remove_runtime_file(settings.state_folder / WORKER_FILE)
+        if web is not None:
+            web.stop()
+        remove_runtime_file(settings.own_folder / WORKER_FILE)
         os.close(lock)
     log().info("worker-stopped")
-    return 0
+    return 1 if worker.replaced else 0
+
+
+def _own_web_server(settings: Settings, store: Store) -> Any:
+    """Health and metrics of a worker that runs apart from any gateway."""
+    from app.node.counters import GatewayCounts
+    from app.web.server import WebServer
+
+    return WebServer(settings, store, SystemClock(), GatewayCounts(), process="worker")
 
 
 if __name__ == "__main__":

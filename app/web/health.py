@@ -1,4 +1,4 @@
-"""Whether the node can do its work, said of each thing it needs.
+"""Whether a process of the node can do its work, said of each thing it needs.
 
 Promises: looks, changes nothing, holds no patient data; every check that fails names cause and remedy.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,13 +28,25 @@ class Check:
     detail: str
 
 
-def check_node(settings: Settings, store: Store) -> tuple[Check, ...]:
-    """All checks, the receiving half first."""
-    return (_listener(settings), _database(store), _disk(settings, store), _worker(settings))
+Process = Literal["gateway", "worker"]
+
+
+def check_node(settings: Settings, store: Store, process: Process) -> tuple[Check, ...]:
+    """All checks of what a process needs, the receiving half first.
+
+    On one machine the gateway answers for the worker too. Where gateways and workers run apart, each answers
+    for itself: a gateway without a worker still receives.
+    """
+    both = (_database(store), _disk(settings, store))
+    if process == "worker":
+        return (*both, _worker(settings))
+    if store.is_shared:
+        return (_listener(settings), *both)
+    return (_listener(settings), *both, _worker(settings))
 
 
 def _listener(settings: Settings) -> Check:
-    facts = read_runtime_file(settings.state_folder / GATEWAY_FILE)
+    facts = read_runtime_file(settings.own_folder / GATEWAY_FILE)
     if facts is None:
         return Check("dicom-listener", False, "the gateway does not listen: see its log")
     return Check("dicom-listener", True, f"port {facts['port']} as {facts['ae_title']}")
@@ -45,7 +58,9 @@ def _database(store: Store) -> Check:
     except SQLAlchemyError as error:
         detail = f"the database cannot be read ({type(error).__name__}): check the disk, or restore a backup"
         return Check("database", False, detail)
-    if not os.access(store.folder / FILE_NAME, os.W_OK):  # where the disk was mounted again read-only, too
+    if not store.is_shared and not os.access(
+        store.folder / FILE_NAME, os.W_OK
+    ):  # where the disk was mounted again read-only, too
         return Check("database", False, "the database cannot be written: see the disk and its mount")
     return Check("database", True, "readable and writable")
 
@@ -62,7 +77,7 @@ def _disk(settings: Settings, store: Store) -> Check:
 
 
 def _worker(settings: Settings) -> Check:
-    facts = read_runtime_file(settings.state_folder / WORKER_FILE)
+    facts = read_runtime_file(settings.own_folder / WORKER_FILE)
     if facts is None:
         return Check("worker", False, "no worker runs: start it, or see its log")
     if not facts.get("ready"):

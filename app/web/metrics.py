@@ -23,8 +23,9 @@ from app.node.store.database import Store
 from app.node.store.overview import StateCounts, count_states
 from app.node.store.schema import DeliveryState, IdentityCode, InstanceKind, JobState, StudyState
 from app.node.store.timings import NO_DELIVERIES, Durations, Timings, read_timings
+from app.node.store.workers import worker_lines
 from app.settings import Settings
-from app.web.health import check_node
+from app.web.health import Process, check_node
 
 _COMPARED = (IdentityCode.MATCHED, IdentityCode.MISMATCH)
 # Every family, with its help: docs/metrics.md is made from this.
@@ -49,16 +50,25 @@ FAMILIES = {
     "busmap_identity_checks": "objects delivered or parked, by destination and identity compared",
     "busmap_instances": "objects kept, by kind: image, other, quarantine",
     "busmap_free_disk_bytes": "free space of the state folder",
+    "busmap_workers": "workers seen within the last minute; where they share a PostgreSQL database",
 }
+
+_SEEN_SECONDS = 60.0
 
 
 class NodeCollector(Collector):
     """Counts at every scrape."""
 
     def __init__(
-        self, settings: Settings, store: Store, clock: Clock, answers: GatewayCounts, version: str
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        answers: GatewayCounts,
+        version: str,
+        process: Process,
     ) -> None:
-        self._settings, self._store, self._clock = settings, store, clock
+        self._settings, self._store, self._clock, self._process = settings, store, clock, process
         self._answers, self._version = answers, version
 
     def describe(self) -> Iterable[Metric]:
@@ -71,7 +81,10 @@ class NodeCollector(Collector):
         yield _gauge(
             "busmap_ready",
             ["dependency"],
-            [([check.name], float(check.ready)) for check in check_node(self._settings, self._store)],
+            [
+                ([check.name], float(check.ready))
+                for check in check_node(self._settings, self._store, self._process)
+            ],
         )
         answers = CounterMetricFamily(
             "busmap_c_store_answers", FAMILIES["busmap_c_store_answers_total"], labels=["status"]
@@ -91,12 +104,16 @@ class NodeCollector(Collector):
             yield _gauge("busmap_free_disk_bytes", [], [([], free)])
         try:
             counts, timings = count_states(self._store), read_timings(self._store)
+            workers = worker_lines(self._store) if self._store.is_shared else None
         except SQLAlchemyError:
             yield _gauge("busmap_store_readable", [], [([], 0)])
             return
         yield _gauge("busmap_store_readable", [], [([], 1)])
         yield from self._of_store(counts)
         yield from self._of_timings(timings)
+        if workers is not None:
+            since = self._clock.now() - _SEEN_SECONDS
+            yield _gauge("busmap_workers", [], [([], sum(one.seen_at > since for one in workers))])
 
     def _of_store(self, counts: StateCounts) -> Iterator[Metric]:
         for name, label, values in (

@@ -23,7 +23,7 @@ from app.node.clock import Clock
 from app.node.counters import GatewayCounts
 from app.node.store.database import Store
 from app.settings import Settings
-from app.web.health import check_node
+from app.web.health import Process, check_node
 from app.web.metrics import NodeCollector, exposition
 
 _STOP_SECONDS = 5.0
@@ -59,21 +59,23 @@ class Version(BaseModel):
     use: str = RESEARCH_USE
 
 
-def make_app(settings: Settings, store: Store, clock: Clock, answers: GatewayCounts) -> FastAPI:
-    """The application, over an open store."""
+def make_app(
+    settings: Settings, store: Store, clock: Clock, answers: GatewayCounts, process: Process = "gateway"
+) -> FastAPI:
+    """The application, over an open store; `process` is the one that answers."""
     release = version("busmap")
-    collector = NodeCollector(settings, store, clock, answers, release)
+    collector = NodeCollector(settings, store, clock, answers, release, process)
     app = FastAPI(title="busmap", version=release, description=RESEARCH_USE, docs_url=None, redoc_url=None)
 
     @app.get("/livez")
     def livez() -> Alive:
-        """Whether the gateway's process answers."""
+        """Whether the process answers."""
         return Alive()
 
     @app.get("/readyz", response_model=Ready, responses={503: {"model": Ready, "description": "not ready"}})
     def readyz() -> Response:
-        """Whether the node can do its work: each dependency by name."""
-        checks = check_node(settings, store)
+        """Whether the process can do its work: each dependency by name."""
+        checks = check_node(settings, store, process)
         ready = all(check.ready for check in checks)
         body = {"ready": ready, "dependencies": [asdict(check) for check in checks]}
         return JSONResponse(body, status_code=200 if ready else 503)
@@ -94,12 +96,19 @@ def make_app(settings: Settings, store: Store, clock: Clock, answers: GatewayCou
 class WebServer:
     """The application on its own thread. `port` is the one it listens on, None where it does not."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock, answers: GatewayCounts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        answers: GatewayCounts,
+        process: Process = "gateway",
+    ) -> None:
         self.port: int | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         if settings.web.enabled:
-            self._start(settings, make_app(settings, store, clock, answers))
+            self._start(settings, make_app(settings, store, clock, answers, process))
 
     def _start(self, settings: Settings, app: Any) -> None:
         host, port = settings.web.host, settings.web.port

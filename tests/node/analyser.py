@@ -92,6 +92,8 @@ def _obey(folder: Path) -> None:
             bytearray(64 << 30)
         elif misdeed == "hang":
             signal.pause()
+        elif misdeed == "wait":
+            (folder / "gate").read_bytes()  # a FIFO: until the test opens it
 
 
 def _write(

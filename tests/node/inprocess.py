@@ -79,7 +79,7 @@ class Bench:
         sections.setdefault("assembly", {"quiet_period_seconds": 60, "poll_seconds": 0.01})
         self.settings = Settings(state_folder=folder, **sections)
         self.clock = SetClock()
-        self.store: Store = open_store(folder)
+        self.store: Store = open_store(folder, self.settings.database_url)
         self.refs = study_refs(self.settings)
         self.intake = Intake(
             self.store, self.refs, self.clock, minimum_free_disk_mib=1, accept_secondary_capture=False

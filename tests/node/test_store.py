@@ -32,8 +32,8 @@ from tests.node.rig import report, ultrasound
 from tests.operators.made_files import uid
 
 
-def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_migrations_make_what_the_tables_say(tmp_path: Path, database_url: str) -> None:
+    store = open_store(tmp_path, database_url)
     with store.read() as connection:
         context = MigrationContext.configure(connection)
         assert context.get_current_revision() == schema.HEAD
@@ -62,13 +62,13 @@ def test_the_log_is_used_only_where_sqlite_keeps_it_sound() -> None:
     assert journal((3, 51, 2)) == journal((3, 40, 1)) == ("DELETE", "EXTRA")
 
 
-def test_newer_database_is_refused(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_newer_database_is_refused(tmp_path: Path, database_url: str) -> None:
+    store = open_store(tmp_path, database_url)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     store.close()
     with pytest.raises(StoreError, match="newer busmap"):
-        open_store(tmp_path)
+        open_store(tmp_path, database_url)
 
 
 def _database_of_the_first_release(folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""The node's SQLite file: opening and transactions.
+"""The node's database: opening and transactions. An SQLite file, or PostgreSQL where a URL is given.
 
 Promises: a committed transaction survives the loss of power (write-ahead log, synchronous FULL: one fsync a
-commit); a transaction waits for another process's, for 30 s at most, then fails. Refuses a database made by a
-newer busmap, and one that cannot be read. Where only an SQLite older than 3.51.3 is at hand, whose log two
-writers can damage (https://sqlite.org/wal.html#walresetbug), the rollback journal is used.
+commit); transactions that write come one after another, those of other processes too, and wait for 30 s at
+most, then fail. Refuses a database made by a newer busmap, and one that cannot be read. Where only an SQLite
+older than 3.51.3 is at hand, whose log two writers can damage
+(https://sqlite.org/wal.html#walresetbug), the rollback journal is used.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from app.errors import StoreError
 from app.files import sync
 from app.node.store.migration import migrate, schema_of
+from app.node.store.postgresql import postgresql_engine
 from app.node.store.schema import HEAD
 
 try:
@@ -34,7 +36,12 @@ _SOUND_WAL = (3, 51, 3)
 
 
 class Store:
-    """The open database and the folders beside it."""
+    """The open database and the folders beside it.
+
+    `worker_id`: in whose name jobs and deliveries are taken; None where one worker alone is at work.
+    """
+
+    worker_id: int | None = None
 
     def __init__(self, folder: Path, engine: Engine) -> None:
         self.folder = folder
@@ -43,8 +50,13 @@ class Store:
         self._writing = threading.Lock()
 
     @property
+    def is_shared(self) -> bool:
+        """Whether gateways and workers of other machines may be at work on it."""
+        return self._engine.dialect.name != "sqlite"
+
+    @property
     def path(self) -> Path:
-        """The database's file."""
+        """The database's file, where it is one."""
         return self.folder / FILE_NAME
 
     @property
@@ -87,11 +99,12 @@ class Store:
         self._engine.dispose()
 
 
-def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
+def open_store(folder: Path, url: str = "", *, busy_seconds: float = _BUSY_SECONDS) -> Store:
     """Open the database of a state folder; make or migrate it first where needed.
 
     Parameters
     ----------
+    url : of a PostgreSQL database; the folder then holds images and results alone.
     busy_seconds : how long a transaction waits for that of another process.
 
     Raises
@@ -104,7 +117,10 @@ def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
         for name in ("", "incoming", "images", "results"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_image_folders(folder / "images")
-        store = open_as_it_is(folder, busy_seconds=busy_seconds)
+        if url:
+            store = Store(folder, postgresql_engine(url, busy_seconds))
+        else:
+            store = open_as_it_is(folder, busy_seconds=busy_seconds)
         if schema_of(store) != HEAD:
             migrate(store)
     except OSError as error:
@@ -112,6 +128,11 @@ def open_store(folder: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Store:
             f"the state folder {folder} cannot be used ({error.strerror}): make it writable for this user"
         ) from None
     except DatabaseError as error:
+        if url:
+            raise StoreError(
+                f"the database at database_url cannot be used ({type(error.orig).__name__}): see that the "
+                "server runs, and that its address, the name and the password are right"
+            ) from None
         raise StoreError(
             f"the database {path} cannot be read ({type(error.orig).__name__}): `busmap state restore` "
             "brings back a backup"

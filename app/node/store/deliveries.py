@@ -2,7 +2,7 @@
 
 Promises: an object is offered again until its destination has answered for good, and the answer is kept.
 Refuses to send what a newer result of its study replaces: it is superseded as soon as nothing of it is on
-its way.
+its way. Of workers that share a database one at a time sends what a destination is due of a study.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, Exists, func, insert, select, update
 
 from app.node.store.database import Store
 from app.node.store.schema import DeliveryState, IdentityCode, JobState, delivery, job, result_object, study
@@ -39,10 +39,33 @@ def result_folder(store: Store, study_instance_uid: str, revision: int) -> Path:
     return store.results_folder / hashlib.sha256(study_instance_uid.encode()).hexdigest() / str(revision)
 
 
+def _held(store: Store) -> ColumnElement[bool]:
+    """Whether a delivery is on its way by the store's worker, as all are where there is one worker alone."""
+    sending = delivery.c.state == DeliveryState.SENDING
+    return sending & delivery.c.worker_id.is_not_distinct_from(store.worker_id)
+
+
+def _sent_by_another(store: Store) -> Exists:
+    """Of a job: whether another worker sends something of its study to the same destination."""
+    other, others_object, others_job = delivery.alias(), result_object.alias(), job.alias()
+    return (
+        select(other.c.id)
+        .join(others_object, others_object.c.id == other.c.object_id)
+        .join(others_job, others_job.c.id == others_object.c.job_id)
+        .where(
+            other.c.destination == delivery.c.destination,
+            other.c.state == DeliveryState.SENDING,
+            other.c.worker_id.is_distinct_from(store.worker_id),
+            others_job.c.study_id == job.c.study_id,
+        )
+        .exists()
+    )
+
+
 def requeue_interrupted(store: Store, next_try_at: float, destination: str | None = None) -> int:
     """After a start or a fault: what was being sent, to one destination or to all, is due again."""
     with store.write() as connection:
-        query = update(delivery).where(delivery.c.state == DeliveryState.SENDING)
+        query = update(delivery).where(_held(store))
         if destination is not None:
             query = query.where(delivery.c.destination == destination)
         changed = connection.execute(query.values(state=DeliveryState.QUEUED, next_try_at=next_try_at))
@@ -81,6 +104,8 @@ def take_due(store: Store, destination: str, now: float, limit: int = 200) -> li
         .order_by(job.c.id, result_object.c.position)
         .limit(limit)
     )
+    if store.worker_id is not None:
+        query = query.where(~_sent_by_another(store))
     with store.read() as connection:  # a look costs no lock, and most looks find nothing
         if connection.execute(query.limit(1)).first() is None:
             return []
@@ -108,15 +133,15 @@ def take_due(store: Store, destination: str, now: float, limit: int = 200) -> li
         connection.execute(
             update(delivery)
             .where(delivery.c.id.in_([one.delivery_id for one in due]))
-            .values(state=DeliveryState.SENDING)
+            .values(state=DeliveryState.SENDING, worker_id=store.worker_id)
         )
         return due
 
 
 def is_wanted(store: Store, delivery_id: int) -> bool:
-    """Whether no newer result has come up since the delivery was taken."""
+    """Whether it still is this worker's to send, and no newer result has come up since it was taken."""
     with store.read() as connection:
-        query = select(delivery.c.id).where(delivery.c.id == delivery_id, ~is_replaced())
+        query = select(delivery.c.id).where(delivery.c.id == delivery_id, _held(store), ~is_replaced())
         return connection.execute(query).first() is not None
 
 
@@ -148,7 +173,7 @@ def record_untouched(store: Store, delivery_ids: Sequence[int]) -> None:
     """They were taken and not tried: due as before, or superseded where a newer result has come up."""
     with store.write() as connection:
         these = delivery.c.id.in_(list(delivery_ids))
-        connection.execute(update(delivery).where(these).values(state=DeliveryState.QUEUED))
+        connection.execute(update(delivery).where(these, _held(store)).values(state=DeliveryState.QUEUED))
         supersede(connection, these)
 
 
@@ -164,7 +189,7 @@ def _record(
         these = delivery.c.id.in_(list(delivery_ids))
         connection.execute(
             update(delivery)
-            .where(these, delivery.c.state == DeliveryState.SENDING)
+            .where(these, _held(store))
             .values(state=state, status=status, message=message, attempts=delivery.c.attempts + 1, **more)
         )
         if state is not DeliveryState.ACCEPTED:

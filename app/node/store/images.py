@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from app.node.crash import crash_point
 from app.node.store.database import Store
@@ -207,11 +206,13 @@ def _insert_instance(
 
 
 def _warn(connection: Connection, study_id: int, code: str, message: str, at: float) -> None:
-    connection.execute(
-        sqlite_insert(warning)
-        .values(study_id=study_id, code=code, message=message, created_at=at)
-        .on_conflict_do_nothing()
+    said = select(warning.c.id).where(
+        warning.c.study_id == study_id, warning.c.code == code, warning.c.message == message
     )
+    if connection.execute(said).first() is None:
+        connection.execute(
+            insert(warning).values(study_id=study_id, code=code, message=message, created_at=at)
+        )
 
 
 def open_studies(store: Store) -> list[OpenStudy]:

@@ -73,25 +73,33 @@ def migrate(store: Store) -> None:
     StoreError
         A newer release made it, a node runs on it, it is damaged, or the disk has no room for the copy.
     """
+    if store.is_shared:  # a server's database is its server's to copy, and no lock tells of other machines
+        _migrate(store, schema_of(store))
+        return
     with _alone(store):
         found = schema_of(store)
         if found == HEAD:
             return
-        refuse_newer(store, found)
-        # Imported here: a process that starts on a current database does without alembic.
-        from app.node.migrations import upgrade
-
         with ExitStack() as stopped:
             if found is not None:
+                refuse_newer(store, found)
                 stopped.enter_context(no_node(store.folder))
                 _keep_copy(store, found)
-            with store.write() as connection:
-                if _schema(connection) != found:
-                    return  # another machine's process was first
-                upgrade(connection)
-                _note(connection, found, HEAD)
-                crash_point("migration-within-transaction")
-        crash_point("migration-committed")
+            _migrate(store, found)
+
+
+def _migrate(store: Store, found: str | None) -> None:
+    refuse_newer(store, found)
+    # Imported here: a process that starts on a current database does without alembic.
+    from app.node.migrations import upgrade
+
+    with store.write() as connection:
+        if _schema(connection) != found:
+            return  # another machine's process was first
+        upgrade(connection)
+        _note(connection, found, HEAD)
+        crash_point("migration-within-transaction")
+    crash_point("migration-committed")
 
 
 def downgrade(store: Store, target: str) -> Path:

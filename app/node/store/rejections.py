@@ -125,7 +125,7 @@ def _replacement(
 def record_rejection(
     store: Store, destination: str, replacement: Replacement, made: ResultObject, now: float
 ) -> None:
-    """Commit a note, its delivery, and that the objects it names are named."""
+    """Commit a note, its delivery, and that the objects it names are named, unless another worker has."""
     with store.write() as connection:
         note_id = connection.execute(
             select(result_object.c.id).where(
@@ -143,6 +143,11 @@ def record_rejection(
                 insert(result_object).values(job_id=replacement.job_id, position=position, **vars(made))
             )
             note_id = created.inserted_primary_key[0]  # type: ignore[index]
+        queued = select(delivery.c.id).where(
+            delivery.c.object_id == note_id, delivery.c.destination == destination
+        )
+        if connection.execute(queued).first() is not None:
+            return
         connection.execute(
             insert(delivery).values(
                 object_id=note_id,

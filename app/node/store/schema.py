@@ -9,7 +9,7 @@ study.state
 job.state (one a revision)
     queued      -> running      the worker took it
                 -> superseded   the next revision closed before this one began            (terminal)
-    running     -> running      a restart or another attempt
+    running     -> running      a restart, another attempt, or another worker's turn
                 -> done         result and delivery rows committed together               (terminal)
                 -> failed       cannot be analysed, or all attempts are spent             (terminal)
 delivery.state (one an object and destination)
@@ -31,6 +31,10 @@ delivery.identity (what is known of the patient at the destination, app/node/ide
     released    a person asked to send it all the same; not compared again
     off         the settings ask for no comparison
     any other   sent without comparison; the code says why
+job.worker_id, delivery.worker_id
+    The worker that has taken it: what another one does for it changes nothing. NULL: nobody, or the one
+    worker there is. Where workers share a database, a worker that falls silent loses its row in `worker`, and
+    what it had is free again.
 delivery.rejected_by
     The rejection note that names this object, by its row in result_object; NULL where none does.
 instance.kind
@@ -58,7 +62,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"  # the newest alembic revision; migrations/versions holds them all
+HEAD = "0005"  # the newest alembic revision; migrations/versions holds them all
 
 
 class StudyState(StrEnum):
@@ -139,7 +143,13 @@ instance = Table(
     Column("received_at", Float, nullable=False),
     UniqueConstraint("sop_instance_uid", "content_sha256"),
     # One truth a UID: whatever comes later under it goes into quarantine.
-    Index("instance_one_by_uid", "sop_instance_uid", unique=True, sqlite_where=text("kind != 'quarantine'")),
+    Index(
+        "instance_one_by_uid",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("kind != 'quarantine'"),
+        postgresql_where=text("kind != 'quarantine'"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -172,6 +182,7 @@ job = Table(
     Column("failure_message", String),
     Column("closed_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("worker_id", Integer),
     UniqueConstraint("study_id", "revision"),
     Index("job_by_state", "state"),
     sqlite_autoincrement=True,
@@ -216,6 +227,7 @@ delivery = Table(
     Column("accepted_at", Float),
     Column("identity", String(32)),
     Column("rejected_by", ForeignKey("result_object.id")),
+    Column("worker_id", Integer),
     UniqueConstraint("object_id", "destination"),
     Index("delivery_by_state", "destination", "state", "next_try_at"),
 )
@@ -229,4 +241,15 @@ schema_change = Table(
     Column("schema", String(16), nullable=False),
     Column("release", String(32), nullable=False),
     Column("changed_at", Float, nullable=False),
+)
+
+# Workers that share a database. `beats` grows while the worker lives; `seen_at` is for people to read.
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String, nullable=False),
+    Column("beats", Integer, nullable=False, server_default="0"),
+    Column("seen_at", Float, nullable=False),
+    sqlite_autoincrement=True,
 )

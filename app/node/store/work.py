@@ -1,7 +1,8 @@
 """Jobs and their results.
 
 Promises: a job's input, date and number are fixed before it first runs, so every attempt makes the same
-objects; a result and its deliveries commit together, and so does the end of those it replaces.
+objects; a result and its deliveries commit together, and so does the end of those it replaces. Of workers
+that share a database the one that has a job may change it, and no other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, update
 
 from app.node.clock import moment
 from app.node.store.database import Store
@@ -79,15 +80,20 @@ def unfinished_jobs(store: Store) -> list[int]:
         return list(connection.execute(query).scalars())
 
 
+def _held(store: Store) -> ColumnElement[bool]:
+    """Whether a job is the store's worker's, as all are where there is one worker alone."""
+    return job.c.worker_id.is_not_distinct_from(store.worker_id)
+
+
 def start_job(store: Store, job_id: int, now: float) -> Job | None:
-    """Take a job, or take it again after a restart; None where it is finished or not yet its turn.
+    """Take a job, or take it again after a restart; None where it is finished, another's or not yet its turn.
 
     An earlier job of its study comes first: results are numbered in the order of their revisions. The
     first start fixes date, number and predecessor, which every later one repeats.
     """
     with store.write() as connection:
         row = connection.execute(select(job).where(job.c.id == job_id)).one()
-        if row.state not in (JobState.QUEUED, JobState.RUNNING):
+        if row.state not in (JobState.QUEUED, JobState.RUNNING) or row.worker_id != store.worker_id:
             return None
         unfinished_before = select(job.c.id).where(
             job.c.study_id == row.study_id, job.c.id < job_id, job.c.state == JobState.RUNNING
@@ -171,7 +177,9 @@ def _earlier(row: Row[Any]) -> EarlierResult:
 def count_attempt(store: Store, job_id: int) -> int:
     """Record that the analysis died or failed once more; answers how often by now."""
     with store.write() as connection:
-        connection.execute(update(job).where(job.c.id == job_id).values(attempts=job.c.attempts + 1))
+        connection.execute(
+            update(job).where(job.c.id == job_id, _held(store)).values(attempts=job.c.attempts + 1)
+        )
         return int(connection.execute(select(job.c.attempts).where(job.c.id == job_id)).scalar_one())
 
 
@@ -180,7 +188,7 @@ def fail_job(store: Store, job_id: int, code: str, message: str, now: float) -> 
     with store.write() as connection:
         connection.execute(
             update(job)
-            .where(job.c.id == job_id, job.c.state == JobState.RUNNING)
+            .where(job.c.id == job_id, job.c.state == JobState.RUNNING, _held(store))
             .values(state=JobState.FAILED, failure_code=code, failure_message=message, finished_at=now)
         )
 
@@ -194,7 +202,7 @@ def finish_job(
     now: float,
     reasons: Mapping[str, int] = MappingProxyType({}),
 ) -> bool:
-    """Commit a result and its deliveries together; False where the job was finished before.
+    """Commit a result and its deliveries together; False where the job is finished, or another's.
 
     Parameters
     ----------
@@ -203,7 +211,7 @@ def finish_job(
     with store.write() as connection:
         changed = connection.execute(
             update(job)
-            .where(job.c.id == job_id, job.c.state == JobState.RUNNING)
+            .where(job.c.id == job_id, job.c.state == JobState.RUNNING, _held(store))
             .values(state=JobState.DONE, result_status=status, finished_at=now)
         )
         if changed.rowcount == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import op
+from app.node.migrations.dialects import run
 
 revision = "0001"
 down_revision = None
@@ -107,5 +107,4 @@ _STATEMENTS = (
 
 def upgrade() -> None:
     """Make the tables."""
-    for statement in _STATEMENTS:
-        op.execute(statement)
+    run(_STATEMENTS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from app.node.migrations.dialects import run
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -26,8 +28,7 @@ _STATEMENTS = (
 
 def upgrade() -> None:
     """Add the columns, and settle what is replaced already."""
-    for statement in _STATEMENTS:
-        op.execute(statement)
+    run(_STATEMENTS)
 
 
 def downgrade() -> None:
