@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.node.clock import Clock
 from app.node.counters import GatewayCounts
 from app.node.intake import MISMATCH, OUT_OF_RESOURCES, SUCCESS
+from app.node.process import WORKER_FILE, read_runtime_file
 from app.node.store.database import Store
 from app.node.store.overview import StateCounts, count_states
 from app.node.store.schema import DeliveryState, IdentityCode, InstanceKind, JobState, StudyState
@@ -50,7 +51,7 @@ FAMILIES = {
     "busmap_identity_checks": "objects delivered or parked, by destination and identity compared",
     "busmap_instances": "objects kept, by kind: image, other, quarantine",
     "busmap_free_disk_bytes": "free space of the state folder",
-    "busmap_workers": "workers seen within the last minute; where they share a PostgreSQL database",
+    "busmap_workers": "workers that run; where they share a database, those seen within a minute",
 }
 
 _SEEN_SECONDS = 60.0
@@ -66,7 +67,7 @@ class NodeCollector(Collector):
         clock: Clock,
         answers: GatewayCounts,
         version: str,
-        process: Process,
+        process: Process = "gateway",
     ) -> None:
         self._settings, self._store, self._clock, self._process = settings, store, clock, process
         self._answers, self._version = answers, version
@@ -104,16 +105,20 @@ class NodeCollector(Collector):
             yield _gauge("busmap_free_disk_bytes", [], [([], free)])
         try:
             counts, timings = count_states(self._store), read_timings(self._store)
-            workers = worker_lines(self._store) if self._store.is_shared else None
+            workers = self._workers()
         except SQLAlchemyError:
             yield _gauge("busmap_store_readable", [], [([], 0)])
             return
         yield _gauge("busmap_store_readable", [], [([], 1)])
         yield from self._of_store(counts)
         yield from self._of_timings(timings)
-        if workers is not None:
-            since = self._clock.now() - _SEEN_SECONDS
-            yield _gauge("busmap_workers", [], [([], sum(one.seen_at > since for one in workers))])
+        yield _gauge("busmap_workers", [], [([], workers)])
+
+    def _workers(self) -> int:
+        if not self._store.is_shared:
+            return int(read_runtime_file(self._settings.own_folder / WORKER_FILE) is not None)
+        since = self._clock.now() - _SEEN_SECONDS
+        return sum(one.seen_at > since for one in worker_lines(self._store))
 
     def _of_store(self, counts: StateCounts) -> Iterator[Metric]:
         for name, label, values in (
