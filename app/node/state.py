@@ -230,7 +230,7 @@ def _intake(settings: Settings, store: Store) -> Intake:
 def _refuse_a_server(settings: Settings) -> None:
     if settings.database_url:
         raise StoreError(
-            "database_url names a PostgreSQL database: copy, restore and step back with its server's own tools "
+            "database_url names a PostgreSQL database: copy it and restore it with the tools of its server "
             "(docs/scale-out.md)"
         )
 
