@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import SettingsError
 from app.settings import GatewaySettings, Settings, known_keys, load_settings
+from app.settings_page import settings_table
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +130,17 @@ def test_two_destinations_of_one_name_are_refused(monkeypatch):
     monkeypatch.setenv("BUSMAP_DELIVERY__DESTINATIONS", f"[{one}, {one}]")
     with pytest.raises(SettingsError, match="name of its own"):
         load_settings()
+
+
+def test_the_password_of_the_database_is_never_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SettingsError, match="postgresql://") as caught:
+        load_settings(write(tmp_path, "database_url: mysql://busmap:secret@host/busmap\n"))
+    assert "secret" not in str(caught.value)
+    settings = load_settings(write(tmp_path, "database_url: postgres://busmap:secret@host/busmap\n"))
+    assert settings.database_url.startswith("postgresql://")
+    settings_table(settings)
+    shown = capsys.readouterr().out
+    assert "database_url" in shown
+    assert "secret" not in shown

@@ -126,6 +126,15 @@ def test_one_study_by_two_gateways_is_one_study(house: House) -> None:
     house.check()
 
 
+def test_who_decodes_does_not_know_the_database(house: House) -> None:
+    facts = house.cluster.facts("worker-a")
+    environment = {
+        pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in (facts["pid"], facts["child_pid"])
+    }
+    assert b"postgresql://" in environment[facts["pid"]]
+    assert b"postgresql://" not in environment[facts["child_pid"]]
+
+
 def test_a_gateway_that_dies_within_a_transfer_loses_nothing_acknowledged(house: House) -> None:
     house.cluster.start("gateway-c", BUSMAP_CRASH_AT="transfer-begun:3")
     images = [ultrasound(str(number), "cut") for number in range(4)]

@@ -33,7 +33,6 @@ class Cluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         settings = {
             "state_folder": str(self.state),
-            "database_url": database_url,
             "gateway": {"port": 0, "host": "127.0.0.1", "minimum_free_disk_mib": 1},
             "web": {"port": 0},
             "assembly": {"quiet_period_seconds": 0.4, "poll_seconds": 0.05},
@@ -49,7 +48,11 @@ class Cluster:
     def start(self, name: str, **environment: str) -> None:
         """Start `gateway-...` or `worker-...`."""
         kind = name.split("-")[0]
-        given = {"BUSMAP_CONFIG": str(self._config), "BUSMAP_RUN_FOLDER": str(self.run_folder(name))}
+        given = {
+            "BUSMAP_CONFIG": str(self._config),
+            "BUSMAP_RUN_FOLDER": str(self.run_folder(name)),
+            "BUSMAP_DATABASE_URL": self.url,
+        }
         with self.log_path.open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *COMMANDS[kind]],

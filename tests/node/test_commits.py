@@ -62,8 +62,8 @@ def keep_at_once(
     return results
 
 
-def test_all_that_wait_are_kept_with_their_own_outcomes(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_all_that_wait_are_kept_with_their_own_outcomes(tmp_path: Path, database_url: str) -> None:
+    store = open_store(tmp_path, database_url)
     results = keep_at_once(
         store,
         [instance("1"), instance("2"), instance("3"), instance("other", sop_instance_uid="1.2.1")],
@@ -78,8 +78,8 @@ def test_all_that_wait_are_kept_with_their_own_outcomes(tmp_path: Path) -> None:
     store.close()
 
 
-def test_trouble_with_one_costs_no_other(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_trouble_with_one_costs_no_other(tmp_path: Path, database_url: str) -> None:
+    store = open_store(tmp_path, database_url)
     faulty: dict[str, None] = {"study_instance_uid": None}  # no row without a study
     results = keep_at_once(store, [instance("1"), instance("2"), instance("3", **faulty)])  # type: ignore[arg-type]
     assert isinstance(results["3"], SQLAlchemyError)
@@ -105,8 +105,8 @@ def test_a_locked_database_fails_a_batch_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_error_reaches_who_waits_alone(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
+def test_an_error_reaches_who_waits_alone(tmp_path: Path, database_url: str) -> None:
+    store = open_store(tmp_path, database_url)
     with pytest.raises(SQLAlchemyError):
         Commits(store).keep(instance("1", **{"study_instance_uid": None}))  # type: ignore[arg-type]
     store.close()

@@ -162,10 +162,10 @@ OTHER = -1
 class StudyLife(RuleBasedStateMachine):
     """One study under any order of images, reports, closings and job ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, database_url: str = "") -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.bench = Bench(self.folder / "state")
+        self.bench = Bench(self.folder / "state", database_url=database_url)
         self.assembly = Assembly(self.bench.store, self.bench.clock, 60)
         self.images: set[int] = set()  # received
         self.closed: list[frozenset[int]] = []  # input of each revision; OTHER for the other bytes

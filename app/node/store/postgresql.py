@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.errors import StoreError
 
@@ -26,8 +27,18 @@ def postgresql_engine(url: str, busy_seconds: float) -> Engine:
     ----------
     url : `postgresql://name:password@host/database`, with libpq's parameters where wanted (`sslmode`).
     busy_seconds : how long a transaction waits for that of another process.
+
+    Raises
+    ------
+    StoreError
+        The URL is none. A server that is not there is told by the first connection.
     """
-    address = make_url(url).set(drivername="postgresql+psycopg")
+    try:
+        address = make_url(url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):  # whose message holds the password
+        raise StoreError(
+            "database_url is no address of a PostgreSQL database: postgresql://name:password@host/database"
+        ) from None
     if "target_session_attrs" not in address.query:  # of several servers the one that takes writes
         address = address.update_query_dict({"target_session_attrs": "read-write"})
     engine = create_engine(
