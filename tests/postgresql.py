@@ -101,6 +101,6 @@ def running_postgresql() -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)  # its folder goes: nothing is to be written any more
     finally:
         shutil.rmtree(folder, ignore_errors=True)
