@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -54,3 +55,33 @@ def test_every_setting_has_its_line():
 
 def test_every_metric_has_its_line():
     assert set(FAMILIES) <= set(named(ROOT / "docs" / "metrics.md"))
+
+
+def test_every_address_of_the_web_side_is_named():
+    server = (ROOT / "app" / "web" / "server.py").read_text()
+    routes = re.findall(r'@app\.[a-z]+\("([^"]+)"', server)
+    page = (ROOT / "docs" / "getting-started.md").read_text()
+    assert "/readyz" in routes
+    assert [route for route in routes if route not in page] == []
+
+
+def test_troubleshooting_names_every_dependency_of_readyz():
+    health = (ROOT / "app" / "web" / "health.py").read_text()
+    names = set(re.findall(r'Check\("([a-z-]+)"', health))
+    assert "dicom-listener" in names
+    assert names <= set(named(ROOT / "docs" / "troubleshooting.md"))
+
+
+def test_codes_and_events_of_troubleshooting_are_the_programs_own():
+    said = {
+        node.value
+        for folder in ("app", "operators", "models/runtime")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    told = {
+        one for one in named(ROOT / "docs" / "troubleshooting.md") if re.fullmatch(r"[a-z]+(-[a-z]+)+", one)
+    }
+    assert len(told) > 10
+    assert told - said == set()

@@ -15,6 +15,7 @@ import yaml
 
 from app.web.server import RESEARCH_USE
 from tests.docs.pages import DOCS, ROOT
+from tests.programs import program
 
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 
@@ -72,6 +73,23 @@ def test_nothing_is_loaded_from_elsewhere(site):
 def test_search_finds_an_error_code_without_a_server(site):
     assert "identity-mismatch" in (site / "search.js").read_text()
     assert (site / "assets" / "iframe-worker.js").exists()
+
+
+@pytest.mark.viewer
+def test_a_reader_without_a_server_or_the_internet_finds_an_error(site):
+    playwright = pytest.importorskip("playwright.sync_api", reason="make viewers installs Playwright")
+    outside: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda one: outside.append(one.url) if one.url.startswith("http") else None)
+        page.goto((site / "index.html").as_uri())
+        page.get_by_role("button", name="Search").click()
+        page.keyboard.type("identity-mismatch")
+        page.get_by_text("Deliveries that wait for a person").first.click()
+        page.wait_for_url(re.compile(r"/errors\.html\b.*#deliveries-that-wait-for-a-person"))
+        browser.close()
+    assert outside == []
 
 
 def test_every_page_is_in_the_menu():
