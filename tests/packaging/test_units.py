@@ -22,7 +22,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("units")
     for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.timer")):
         text = unit.read_text().replace("/opt/busmap/.venv/bin", str(Path(sys.executable).parent))
-        text = text.replace("file:/opt/busmap", f"file:{ROOT}")
+        text = text.replace("/opt/busmap", str(ROOT))
         (folder / unit.name).write_text(text)
     return folder
 
