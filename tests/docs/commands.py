@@ -50,7 +50,8 @@ def _bare(command: list[str]) -> list[str]:
         command = command[1:]
     if command and command[0] in _WRAPPERS:
         start = command.index("--") + 1 if "--" in command else 1
-        for index, word in enumerate(command[start:-1], start):
+        # From the end: the container may be called busmap, too.
+        for index, word in reversed(list(enumerate(command[start:-1], start))):
             if _name(word) == "busmap" and (index == start > 1 or "exec" in command[:index]):
                 return command[index:]
     return command

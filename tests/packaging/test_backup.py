@@ -1,4 +1,4 @@
-"""The nightly backup of the appliance beside a node that runs, and the restore of docs/install.md."""
+"""The nightly backup of the appliance beside a node that runs, and the restore of docs/operations.md."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_was_delivered_before_the_backup_can_be_sent_again_after_the_restor
 
 def _restore(backup: Path, settings: Settings, file: Path) -> Settings:
     """The commands of the guide, with the paths of this test."""
-    guide = (ROOT / "docs" / "install.md").read_text()
+    guide = (ROOT / "docs" / "operations.md").read_text()
     [block] = [one for one in re.findall(r"^```sh\n(.*?)^```", guide, re.M | re.S) if "state restore" in one]
     newest = max(backup.glob("busmap-*.sqlite"))
     script = re.sub(r"/var/backups/busmap/busmap-\w+\.sqlite", str(newest), block)
