@@ -104,15 +104,7 @@ def train(
         `out` holds another run, or `start` was trained on other images or with another seed.
     """
     device = best_device()
-    facts = {
-        **facts,
-        "seed": settings.seed,
-        "data_hash": data_hash(records),
-        "images": len(records),
-        "patients": len({record.patient_id for record in records}),
-        "validation_patients": sorted(validation_patients(records, settings.seed)),
-        "devices": _patients_by_device(records),
-    }
+    facts = {**facts, **_facts(records, settings.seed)}
     begin_run(
         out,
         {
@@ -146,6 +138,18 @@ def train(
     )
     if rank() == 0:
         stage.keep(fitted)
+
+
+def _facts(records: Sequence[Record], seed: int) -> dict[str, Any]:
+    """What a run says of its data."""
+    return {
+        "seed": seed,
+        "data_hash": data_hash(records),
+        "images": len(records),
+        "patients": len({record.patient_id for record in records}),
+        "validation_patients": sorted(validation_patients(records, seed)),
+        "devices": _patients_by_device(records),
+    }
 
 
 def _learn_autoencoder(
