@@ -56,6 +56,7 @@ def make_bundle(archive: Path, key: Path, target: Path, database: Path | None = 
         _write_image(archive, image, unfinished / "image")
         _write_checks(components, database, unfinished)
         shutil.copytree(ROOT / "docs", unfinished / "docs", ignore=shutil.ignore_patterns("theme", "assets"))
+        shutil.copytree(ROOT / "packaging" / "appliance", unfinished / "appliance")
         shutil.copyfile(ROOT / "LICENSE", unfinished / "LICENSE")
         shutil.copyfile(ROOT / "NOTICE", unfinished / "NOTICE")
         shutil.copyfile(_PARTS / "verify.sh", unfinished / "verify.sh")

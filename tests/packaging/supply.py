@@ -72,7 +72,7 @@ def oci_archive(root: Path, target: Path, *, upper: Mapping[str, bytes] = {}) ->
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
     lower = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*"))}
-    layers = []
+    layers, diffs = [], []
     for content in (lower, upper):
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as tar:
@@ -83,12 +83,16 @@ def oci_archive(root: Path, target: Path, *, upper: Mapping[str, bytes] = {}) ->
                     entry = tarfile.TarInfo(name)
                     entry.size = len(source)
                     tar.addfile(entry, io.BytesIO(source))
+        diffs.append(f"sha256:{hashlib.sha256(stream.getvalue()).hexdigest()}")
         layers.append(
             keep(gzip.compress(stream.getvalue(), mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")
         )
-    config = keep(b'{"architecture": "amd64", "config": {}}', f"{_TYPE}config.v1+json")
+    facts = {"architecture": "amd64", "os": "linux", "config": {"Env": [f"TREE={root}"]}}
+    facts["rootfs"] = {"type": "layers", "diff_ids": diffs}
+    config = keep(json.dumps(facts).encode(), f"{_TYPE}config.v1+json")
     manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode()
     entry = keep(manifest, f"{_TYPE}manifest.v1+json")
+    entry["annotations"] = {"org.opencontainers.image.ref.name": "busmap:test"}
     blobs["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
     blobs["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
     with tarfile.open(target, "w") as tar:

@@ -16,6 +16,7 @@ from tests.packaging.supply import ROOT, debian, distribution, oci_archive, run,
 PARTS = [
     "README.md",
     "NOTICE",
+    "appliance/compose.yaml",
     "SHA256SUMS",
     "SHA256SUMS.sig",
     "checks/advisories.md",
@@ -131,6 +132,7 @@ def test_wrong_use_ends_with_a_reason(bundle: Path) -> None:
         (["--kye", "x"], "unknown argument --kye"),
         (["--key"], "takes a file"),
         (["--key", "no"], "cannot be read"),
+        (["--image"], "takes a name"),
     ):
         done = verify(bundle, *arguments)
         assert done.returncode == 2
@@ -169,6 +171,33 @@ def test_a_wrong_key_and_a_folder_that_is_there_are_refused(made: Path, keys, tm
         make_bundle(archive, tmp_path / "none.pem", tmp_path / "bundle")
     with pytest.raises(BundleError, match="is there already"):
         make_bundle(archive, keys[0], made)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
+def test_the_image_that_podman_has_is_compared(bundle: Path, keys, tmp_path: Path) -> None:
+    storage = tmp_path / "storage.conf"
+    store = {"driver": "vfs", "graphroot": f"{tmp_path}/store", "runroot": f"{tmp_path}/run"}
+    storage.write_text("[storage]\n" + "".join(f'{name} = "{value}"\n' for name, value in store.items()))
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CONTAINERS_STORAGE_CONF": str(storage)}
+
+    def ask(*command: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(one) for one in command], env=environment, cwd="/", capture_output=True, text=True
+        )
+
+    check = ("sh", bundle / "verify.sh", "--key", keys[1], "--image", "localhost/busmap:test")
+    assert "has no image" in ask(*check).stderr
+    loaded = ask("podman", "load", "-i", bundle / "image/image.oci.tar")
+    assert loaded.returncode == 0, loaded.stderr
+    done = ask(*check)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is the one of this bundle" in done.stdout
+    other = oci_archive(small_root(tmp_path / "other"), tmp_path / "other.tar")
+    assert ask("podman", "load", "-i", other).returncode == 0
+    done = ask(*check)
+    assert done.returncode == 1
+    assert "which is not the one of this bundle" in done.stderr
 
 
 @pytest.mark.slow
