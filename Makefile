@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 TRAIN_BIN := .venv-train/bin
 PEERS := dcmtk dicom3tools postgresql orthanc orthanc-dicomweb tesseract-ocr tesseract-ocr-eng fonts-dejavu-core strace bubblewrap prometheus systemd
-VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core
+VIEWERS := $(PEERS) orthanc-webviewer chromium fonts-dejavu-core nginx-light
 BUILDERS := debootstrap buildah bubblewrap binutils
 OHIF := 3.13.2
 # uv writes its cache outside the work tree and links from it: a second set-up takes seconds.
@@ -17,7 +17,7 @@ define install
 @dpkg -s $(1) >/dev/null 2>&1 && echo "Installed already: $(1)" || \
   { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq && \
     $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null && \
-    { for one in orthanc postgresql prometheus; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
+    { for one in orthanc postgresql prometheus nginx; do $$as_root service $$one stop >/dev/null 2>&1 || true; done; } && echo "Installed: $(1)"; }
 endef
 
 .PHONY: help setup setup-train setup-video setup-docs setup-chart peers viewers builders map demo test test-all lint licences sbom advisories bundle bench docs site lock clean
