@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from app.send import send as store
-from tests.docs.pages import DOCS, code
+from tests.docs.pages import DOCS, ROOT, code
 from tests.node.analyser import CAPTURE, SR
 from tests.node.rig import Node, ultrasound, wait_for
 from tests.orthanc import free_ports, running_orthanc
@@ -21,6 +21,11 @@ PAGE = DOCS / "connect.md"
 def _block(language: str) -> str:
     [text] = [piece.text for piece in code(PAGE) if piece.language == language]
     return text
+
+
+def test_the_script_is_the_appliances():
+    shipped = (ROOT / "packaging" / "appliance" / "orthanc" / "send-to-busmap.lua").read_text()
+    assert _block("lua").splitlines() == [line for line in shipped.splitlines() if not line.startswith("--")]
 
 
 @pytest.mark.peers
