@@ -45,8 +45,10 @@ def downgrade(
     from app.node.state import downgrade as step_back
     from app.settings import load_settings
 
-    schema, kept = step_back(load_settings(config), to)
-    typer.echo(f"the database has schema {schema} now: start the earlier release. Copy of before: {kept}")
+    done = step_back(load_settings(config), to)
+    typer.echo(
+        f"the database has schema {done.schema} now: start {done.release}. Copy of before: {done.kept}"
+    )
 
 
 @state.command()

@@ -105,10 +105,17 @@ def back_up(settings: Settings, target: Path) -> None:
         raise StoreError(f"{target} cannot be written ({error.strerror}): name another place") from None
 
 
-def downgrade(settings: Settings, target: str | None) -> tuple[str, Path]:
-    """Bring the database back to an earlier schema, by default the one that it came from.
+@dataclass(frozen=True)
+class SteppedBack:
+    """A database of an earlier schema: which, the release that knows it, and the copy made before."""
 
-    Answers the schema and the copy made before.
+    schema: str
+    release: str
+    kept: Path
+
+
+def downgrade(settings: Settings, target: str | None) -> SteppedBack:
+    """Bring the database back to an earlier schema, by default the one that it came from.
 
     Raises
     ------
@@ -122,7 +129,8 @@ def downgrade(settings: Settings, target: str | None) -> tuple[str, Path]:
         wanted = target or _came_from(store)
         if wanted not in revisions():
             raise StoreError(f"there is no schema {wanted}: one of {', '.join(sorted(revisions()))}")
-        return wanted, migration.downgrade(store, wanted)
+        release = migration.release_of(store, wanted)
+        return SteppedBack(wanted, release, migration.downgrade(store, wanted))
     except DatabaseError:
         raise StoreError(
             f"the database {store.path} cannot be read: run `busmap state restore` first"

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from app.compare import compare, render
+from app.compare import compare
 from app.demo.studies import SAMPLES
 from app.node.state import downgrade
 from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
@@ -107,8 +107,7 @@ def test_first_release_goes_on_after_the_step_back(tree: Path, tmp_path: Path, p
     assert send(node.port, ultrasound("1", "came to the new release")) == [0]
     wait_for(lambda: pacs[0].received)
     node.kill("gateway", "worker")
-    schema, _ = downgrade(node.settings, None)
-    assert schema == "0001"
+    assert downgrade(node.settings, None).schema == "0001"
     earlier = EarlierNode(tree, folder, pacs, analysis={"attempts": 10})
     earlier.start()
     try:
@@ -155,7 +154,6 @@ def test_this_release_in_the_shadow_of_the_first(tree: Path, tmp_path: Path, pac
         live.stop()
         shadow.stop()
     found = compare(live.folder, shadow.folder, tolerance=0.001)
-    print(render(found))
     assert len(found) == 2
     assert all(one.old and one.new and len(one.old.categories) == 1 for one in found)
     made = {row[0] for row in frozen.query(live.folder, "SELECT sop_instance_uid FROM result_object")}

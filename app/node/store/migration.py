@@ -31,7 +31,7 @@ from app.node.store.schema import HEAD, schema_change
 if TYPE_CHECKING:
     from app.node.store.database import Store
 
-RELEASES = {"0001": "0.1.0"}  # the last release with a schema, of those that did not write it down
+_RELEASES = {"0001": "0.1.0"}  # by the newest schema each knew, of those that did not write it down
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,13 @@ def changes(store: Store) -> list[Change]:
             return []
         rows = connection.execute(select(schema_change).order_by(schema_change.c.id))
         return [Change(row.came_from, row.schema, row.release, row.changed_at) for row in rows]
+
+
+def release_of(store: Store, schema: str) -> str:
+    """The release that a schema is of, as far as is known."""
+    written = [one.release for one in changes(store) if one.schema == schema]
+    known = written[-1] if written else _RELEASES.get(schema)
+    return f"busmap {known}" if known else "the release that knew it"
 
 
 def migrate(store: Store) -> None:
