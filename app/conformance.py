@@ -23,6 +23,7 @@ from app.settings import DestinationSettings, GatewaySettings, known_keys
 from operators.eligibility import ULTRASOUND_CLASSES
 from operators.findings import CATEGORIES
 from operators.report.codes import own_codes
+from operators.report.document import COPIED
 from operators.report.uids import MANUFACTURER, PRIVATE_SCHEME, VERSION
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -74,6 +75,7 @@ def conformance_page() -> str:
                 "sender_pdu": AE().maximum_pdu_size,
             },
             identity=KEYWORDS,
+            copied=", ".join(COPIED),
             rejections=_table(("when", "answer"), REJECTIONS),
             categories=", ".join(f"CAT{one}" for one in (*CATEGORIES, "NONE", "FEW")),
             overview=_table(("SOP class", "user (SCU)", "provider (SCP)"), _overview()),

@@ -21,7 +21,7 @@ from operators.report.uids import MANUFACTURER, MODEL_NAME, VERSION, derive_uid
 
 _KNOWN_CLASSES = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1")
 _MADE_UID = derive_uid("evidence that the library needs and no document keeps")
-_COPIED = ("StudyDescription", "ReferringPhysicianName", "AccessionNumber", "StudyID", "IssuerOfPatientID")
+COPIED = ("StudyDescription", "ReferringPhysicianName", "AccessionNumber", "StudyID", "IssuerOfPatientID")
 
 
 def serial_number(result: StudyResult) -> str:
@@ -105,7 +105,7 @@ def complete(dataset: Dataset, header: Dataset, at: datetime, description: str) 
         dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = f"{at:%Y%m%d}", f"{at:%H%M%S}"
     for equipment in dataset.get("ContributingEquipmentSequence") or ():  # the library adds itself, dated now
         equipment.ContributionDateTime = f"{at:%Y%m%d%H%M%S}"
-    for keyword in _COPIED:
+    for keyword in COPIED:
         value = header.get(keyword)
         if value not in (None, ""):
             setattr(dataset, keyword, value)
