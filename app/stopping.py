@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from app.errors import OutputError
+
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _MOST_REMOVALS = 100  # the second has been enough; a bound, should removal itself be denied
 
@@ -38,9 +40,21 @@ class Stoppable:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for the run. No signal falls between its making and its being known here."""
+        """A folder for the run. No signal falls between its making and its being known here.
+
+        Raises
+        ------
+        OutputError
+            No temporary folder can be written.
+        """
         with self._publishing:
-            self._scratch = Path(tempfile.mkdtemp(prefix="busmap-"))
+            try:
+                self._scratch = Path(tempfile.mkdtemp(prefix="busmap-"))
+            except OSError as error:
+                raise OutputError(
+                    f"no temporary folder can be written ({error.strerror}): make /tmp writable (docker run: "
+                    "--tmpfs /tmp), or name one by TMPDIR"
+                ) from None
         try:
             yield self._scratch
         finally:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 TOOLS = ("docker", "podman", "buildah")
+_DOCKER = 25  # from this version on `docker save` writes OCI form
 
 
 def choose() -> str:
@@ -52,15 +53,20 @@ def build(tool: str, context: Path, name: str, epoch: int, archive: Path) -> Non
 
 
 def _docker(context: Path, name: str, epoch: int, archive: Path) -> None:
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    if int(version.partition(".")[0]) < _DOCKER:
+        raise ValueError(f"Docker {version} saves no OCI form: take {_DOCKER} or newer, Podman or buildah")
     dated = ["--build-arg", f"SOURCE_DATE_EPOCH={epoch}"]
     _run(["docker", "build", "--no-cache", *dated, *_recipe(context), "--tag", name, str(context)])
-    # From version 25 on the archive of `docker save` is in OCI form as well.
     _run(["docker", "save", "--output", str(archive), name])
 
 
 def _podman(context: Path, name: str, epoch: int, archive: Path) -> None:
-    _run(["podman", "build", *_flags(epoch), *_recipe(context), "--tag", name, str(context)])
-    _run(["podman", "push", "--quiet", name, f"oci-archive:{archive}:{name}"])
+    command = ["podman", "build", *_flags(epoch), *_recipe(context), "--tag", name, str(context)]
+    built = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    # By its own name: another build may give the tag away in between.
+    _run(["podman", "push", "--quiet", built, f"oci-archive:{archive}:{name}"])
 
 
 def _buildah(context: Path, name: str, epoch: int, archive: Path) -> None:

@@ -6,6 +6,7 @@ Cold: the image's files are put out of the page cache before each start, as afte
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -29,17 +30,23 @@ sys.path.append(str(tree.PROJECT))
 from app.demo.studies import make_study, read_samples
 
 RUNS = 5
-IMAGE = tree.PROJECT / "build/map/busmap.oci.tar"
 
 
 def main() -> None:
-    """Measure the image in build/map."""
-    image = archive.read_image(IMAGE)
+    """Measure the image of an archive."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", type=Path, default=tree.PROJECT / "build/map/busmap.oci.tar")
+    parser.add_argument(
+        "--root", type=Path, help="folder to unpack it into; where it is, it is taken as it is"
+    )
+    flags = parser.parse_args()
+    image = archive.read_image(flags.image)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        root = folder / "root"
-        archive.unpack(image, root)
+        root = flags.root or folder / "root"
+        if not root.exists():
+            archive.unpack(image, root)
         (folder / "study").mkdir()
         make_study(read_samples()[0], folder / "study", 1, datetime(2026, 5, 4, 8, 0))
         environment = dict(one.split("=", 1) for one in image.config["config"]["Env"])

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -68,34 +69,31 @@ def choose(names: tuple[str, ...], pins: dict[str, Pin]) -> tuple[Pin, ...]:
 def fetch(pins: tuple[Pin, ...], folder: Path) -> tuple[Path, ...]:
     """The wheels of `pins` in `folder`, downloaded by pip's configuration where they are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    if _present(pins, folder) is None:
-        listed = folder / "wanted.txt"
-        listed.write_text("".join(pin.line() + "\n" for pin in pins), encoding="utf-8")
-        platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC_MINOR, 4, -1)]
-        platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-        subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            + ["--require-hashes", "--only-binary", ":all:", "--implementation", "cp"]
-            + ["--python-version", PYTHON, "--abi", "cp311", "--abi", "abi3", "--abi", "none"]
-            + [flag for platform in platforms for flag in ("--platform", platform)]
-            + ["--dest", str(folder), "--requirement", str(listed)],
-            check=True,
-        )
+    if missing := [pin for pin, wheel in _present(pins, folder).items() if wheel is None]:
+        _download(missing, folder)
     found = _present(pins, folder)
-    if found is None:
-        raise ValueError(f"not all wheels are in {folder}: empty it and build again")
-    return found
+    if still := [pin.name for pin, wheel in found.items() if wheel is None]:
+        raise ValueError(f"{folder} has no wheel for {', '.join(still)}: empty it and build again")
+    return tuple(wheel for wheel in found.values() if wheel)
 
 
-def _present(pins: tuple[Pin, ...], folder: Path) -> tuple[Path, ...] | None:
+def _download(pins: list[Pin], folder: Path) -> None:
+    listed = folder / "wanted.txt"
+    listed.write_text("".join(pin.line() + "\n" for pin in pins), encoding="utf-8")
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC_MINOR, 4, -1)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    flags = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--implementation", "cp"]
+    flags += ["--python-version", PYTHON, "--abi", "cp311", "--abi", "abi3", "--abi", "none"]
+    flags += [flag for platform in platforms for flag in ("--platform", platform)]
+    flags += ["--dest", str(folder), "--requirement", str(listed)]
+    quiet = ["-qq", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "download", *quiet, *flags], check=True)
+
+
+def _present(pins: Iterable[Pin], folder: Path) -> dict[Pin, Path | None]:
+    """The wheel of each pin, by the hash of what lies in `folder`."""
     by_hash = {sha256(path): path for path in sorted(folder.glob("*.whl"))}
-    found = []
-    for pin in pins:
-        wheel = next((by_hash[one] for one in sorted(pin.hashes) if one in by_hash), None)
-        if wheel is None:
-            return None
-        found.append(wheel)
-    return tuple(found)
+    return {pin: next((by_hash[one] for one in sorted(pin.hashes) if one in by_hash), None) for pin in pins}
 
 
 def install(wheel: Path, site: Path) -> None:

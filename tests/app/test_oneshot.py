@@ -18,6 +18,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from app.demo.studies import make_study, read_samples
+from app.errors import OutputError
+from app.stopping import Stoppable
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -245,6 +247,12 @@ def test_an_output_that_holds_something_is_refused(studies, tmp_path):
     done = _run("-i", studies["colour JPEG"], "-o", tmp_path / "out")
     _assert_refused(done, "output-unwritable", "empty")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old.txt"]
+
+
+def test_a_machine_without_a_writable_temporary_folder_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OutputError, match="--tmpfs /tmp"), Stoppable().scratch():
+        pass
 
 
 def test_missing_folders_and_settings_are_told(tmp_path):

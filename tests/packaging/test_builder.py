@@ -293,3 +293,10 @@ def test_the_table_adds_up():
     assert "| a | 5.0 |" in told
     assert "| 2 parts under 1 MB | 0.5 |" in told
     assert "| **together** | **7.9** |" in told
+
+
+def test_every_part_of_the_gpu_recipe_says_when_it_was_run():
+    rows = re.findall(r"^\|.*\| ([^|]+) \|$", (MAP / "gpu/README.md").read_text(), flags=re.MULTILINE)
+    assert rows[:2] == ["last run", "---"]
+    assert len(rows) > 6
+    assert all(re.match(r"never run|2\d{3}-\d\d-\d\d", row) for row in rows[2:]), rows

@@ -19,7 +19,8 @@ from app.demo.studies import make_study, read_samples
 from app.settings import Settings, load_settings
 from operators.load_study import find_input_files
 from operators.report.composed import ReportContext
-from tests.packaging.built import build
+from tests.packaging.built import Built, build
+from tests.packaging.contracts import CONTRACTS, Contract
 from tests.packaging.hosts import ENTRY_POINT, USER, Mount
 from tests.waiting import wait_until
 
@@ -72,6 +73,11 @@ def test_a_study_gives_byte_for_byte_what_the_graph_gives_outside(built, study, 
     assert sorted(path.name for path in out.glob("*.dcm")) == objects
     for one in objects:
         assert (out / one).read_bytes() == (tmp_path / "outside" / one).read_bytes(), one
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda one: one.__name__)
+def test_the_contract_of(contract: Contract, built: Built, studies, tmp_path):
+    contract(built.container, studies, tmp_path)
 
 
 def test_nothing_that_trains_installs_or_compiles_is_in_it(built):
