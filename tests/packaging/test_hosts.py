@@ -64,7 +64,7 @@ def test_the_mercure_example_is_one_that_mercure_reads():
     assert module["docker_tag"] == _image()
     assert module["requires_root"] is False
     for text in ("environment", "docker_arguments"):  # JSON in a string
-        assert isinstance(json.loads(module[text]), dict)
+        assert isinstance(json.loads(module[text] or "{}"), dict)
     Settings(**module["settings"]["busmap"])
 
 
