@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from app.errors import SettingsError
 from app.model_check import check_models
-from app.model_verbs import _bundles
+from app.model_verbs import _bundles, models
+from app.node.analyst import AnalysisRefused, Analyst
+from app.node.process import DEFAULT_ANALYSER
 from app.settings import AnalysisSettings, GatewaySettings, Settings, WebSettings
 from models.runtime.bundle import SHIPPED
 from models.runtime.manifest import UntrustedModelError, sign_bundle
-from tests.models.test_manifest import flip, key_pair
+from tests.models.test_manifest import flip, key_pair, openssl
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +91,31 @@ def test_what_was_proven_stands_in_the_log(tmp_path: Path) -> None:
     assert line["signed_by"] == sorted(key_ids)
     assert line["count"] == 14
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_analysis_process_that_starts_later_says_what_was_changed(bundles: Path, tmp_path: Path) -> None:
+    """What the worker is told, and tells in status and /readyz, where models change while it runs."""
+    flip(bundles / "breast_us_lesion" / "models" / "gate.npz")
+    settings = Settings(state_folder=tmp_path, analysis=AnalysisSettings(model_folder=bundles))
+    with pytest.raises(AnalysisRefused, match=r"^breast_us_lesion/models/gate\.npz was changed") as caught:
+        Analyst(settings, DEFAULT_ANALYSER).prepare()
+    assert (caught.value.code, caught.value.permanent) == ("model-untrusted", False)
+
+
+def test_the_verbs_list_sign_and_verify(bundles: Path, tmp_path: Path) -> None:
+    private, public = key_pair(tmp_path, "site")
+    locked = tmp_path / "locked.pem"
+    openssl("pkcs8", "-topk8", "-in", private, "-out", locked, "-passout", "pass:owl")
+    verbs = CliRunner()
+    flip(bundles / "breast_us_marks" / "docs" / "README.md")
+    refused = verbs.invoke(models, ["sign", "--key", str(private), str(bundles)])
+    assert isinstance(refused.exception, UntrustedModelError)
+    assert verbs.invoke(models, ["manifest", str(bundles)]).exit_code == 0
+    assert verbs.invoke(models, ["sign", "--key", str(locked), str(bundles)], input="owl\n").exit_code == 0
+    told = verbs.invoke(models, ["verify", "--key", str(public), str(bundles)]).output
+    assert told.count("files as in the manifest; signed by ") == 3
+    assert verbs.invoke(models, ["verify"]).output.count("signature not checked: no --key given") == 3
 
 
 def test_with_a_key_an_unsigned_bundle_is_refused(bundles: Path, tmp_path: Path) -> None:
