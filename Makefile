@@ -144,4 +144,4 @@ lock: ## the dependency lists with hashes, from pyproject.toml
 	  --generate-hashes --no-header --no-annotate -c requirements.txt -o requirements-docs.txt
 
 clean: ## environments and caches
-	rm -rf .venv .venv-train .viewers build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .venv-train .viewers build site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
