@@ -13,7 +13,6 @@ import yaml
 from app.errors import SettingsError
 from app.hosts import ARGO, CONTAINER, MERCURE, find_host, input_folder, output_folder
 from app.settings import Settings
-from tests.packaging.built import Built
 from tests.packaging.contracts import CONTRACTS, EXAMPLES, Contract
 from tests.packaging.hosts import ROOT, Container
 
@@ -39,16 +38,6 @@ def test_the_contract_of(
     contract: Contract, container: Container, studies: Mapping[str, Path], tmp_path: Path
 ):
     contract(container, studies, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.image
-@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda one: one.__name__)
-def test_the_built_image_keeps_the_contract_of(
-    contract: Contract, built: Built, studies: Mapping[str, Path], tmp_path: Path
-):
-    # It has no program that reads screens, so its results are compared in test_image.py.
-    contract(built.container, {name: studies[name] for name in ("jpeg", "benign")}, tmp_path)
 
 
 def _image() -> str:

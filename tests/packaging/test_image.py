@@ -77,7 +77,8 @@ def test_a_study_gives_byte_for_byte_what_the_graph_gives_outside(built, study, 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda one: one.__name__)
 def test_the_contract_of(contract: Contract, built: Built, studies, tmp_path):
-    contract(built.container, studies, tmp_path)
+    # Without the result beside them, for which a program may have read the screens: compared above.
+    contract(built.container, {name: studies[name] for name in ("jpeg", "benign")}, tmp_path)
 
 
 def test_nothing_that_trains_installs_or_compiles_is_in_it(built):
