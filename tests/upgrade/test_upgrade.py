@@ -29,7 +29,7 @@ from app.node.store.migration import schema_of
 from app.node.store.schema import HEAD
 from app.settings import Settings
 from operators.report.composed import ReportContext
-from tests.node.rig import Node, Pacs, wait_for
+from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
 from tests.upgrade import frozen
 
 _ANCIENT_HOURS = 1e6  # what the fixture has waiting is not given up for its age
@@ -80,7 +80,7 @@ def test_the_fixture_holds_every_situation(folder: Path) -> None:
 def test_the_work_of_the_first_release_is_finished(folder: Path, pacs: list[Pacs]) -> None:
     """With the real analysis: old results arrive as composed, new ones as this release makes them."""
     as_composed = {row[3] for row in _rows_of(folder, "waiting", "stale", "sending", "parked")}
-    written = json.loads((frozen.result(folder, "running") / "result.json").read_text())
+    written = _facts(folder, "running", 1)
     before = frozen.contents(folder)
     node = make_node(folder, pacs)
     node.start(analyser="app.analyse")
@@ -90,6 +90,8 @@ def test_the_work_of_the_first_release_is_finished(folder: Path, pacs: list[Pacs
         assert [row[2] for row in frozen.deliveries(folder, "parked")].count("parked") == 1
         assert {row[2] for row in frozen.deliveries(folder, "stale") if row[0] == 1} == {"superseded"}
         resend(node.settings, frozen.STUDIES["parked"])
+        assert send(node.port, ultrasound("late", "delivered")) == [0]
+        wait_for(lambda: frozen.jobs(folder, "delivered") == ["done", "done"])
         wait_for(lambda: frozen.settled(folder))
     finally:
         node.stop()
@@ -97,8 +99,22 @@ def test_the_work_of_the_first_release_is_finished(folder: Path, pacs: list[Pacs
     assert as_composed & set(pacs[1].received)
     sent = {row[3] for row in frozen.deliveries(folder, "running")}
     assert sent == {one["sop_instance_uid"] for one in written["objects"]} <= set(pacs[0].received)
+    # A late image: this release replaces what the first one delivered, and says so.
+    late, first = _facts(folder, "delivered", 2), _facts(folder, "delivered", 1)
+    assert (late["result_number"], late["replaces"]) == (2, 1)
+    assert late["models"] != first["models"]
+    report = dcmread(frozen.result(folder, "delivered", 2) / late["objects"][0]["file"])
+    [predecessor] = report.PredecessorDocumentsSequence
+    named = predecessor.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert named == first["objects"][0]["sop_instance_uid"]
+    assert frozen.deliveries(folder, "delivered")[0][3] == named
     for study in ("queued", "open"):
         assert {row[3] for row in frozen.deliveries(folder, study)} == _would_have(node, study)
+
+
+def _facts(folder: Path, study: str, revision: int) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((frozen.result(folder, study, revision) / "result.json").read_text())
+    return facts
 
 
 def _rows_of(folder: Path, *studies: str) -> list[tuple[int, str, str, str]]:
@@ -121,8 +137,7 @@ def _would_have(node: Node, study: str) -> set[str]:
         context=ReportContext(composed_at=datetime(2026, 1, 1).astimezone()),
     )
     facts = json.loads((target / "result.json").read_text())
-    kept = json.loads((frozen.result(node.folder, study) / "result.json").read_text())
-    assert kept["models"] == facts["models"]
+    assert _facts(node.folder, study, 1)["models"] == facts["models"]
     return {one["sop_instance_uid"] for one in facts["objects"]}
 
 
