@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def _commands(words: list[str]) -> Iterator[list[str]]:
 
 def _bare(command: list[str]) -> list[str]:
     """Without assignments and words that only stand before; the inner one of a wrapper."""
-    while command and (command[0] in _BEFORE or _ASSIGNMENT.match(command[0])):
-        command = command[1:]
+    while command and (command[0] in (*_BEFORE, "-u") or _ASSIGNMENT.match(command[0])):
+        command = command[2 if command[0] == "-u" else 1 :]  # sudo -u USER, env -u VARIABLE
     if command and command[0] in _WRAPPERS:
         start = command.index("--") + 1 if "--" in command else 1
         # From the end: the container may be called busmap, too.
@@ -81,9 +82,21 @@ def _name(word: str) -> str:
 
 
 def _busmap_fault(arguments: list[str], *, mention: bool) -> str | None:
-    root: Any = typer.main.get_command(app)
-    faults = [_walk(root, "busmap", chosen, mention) for chosen in _choices(arguments)]
+    faults = [_walk(chosen, mention) for chosen in _choices(arguments)]
     return next((one for one in faults if one), None)
+
+
+@cache
+def _command(verbs: tuple[str, ...]) -> tuple[Any, Any]:
+    """A verb by its path, and its context; (None, ...) where there is none."""
+    if not verbs:
+        root: Any = typer.main.get_command(app)
+        return root, root.context_class(root, info_name="busmap")
+    above, context = _command(verbs[:-1])
+    found = above.get_command(context, verbs[-1])
+    if found is None:
+        return None, context
+    return found, found.context_class(found, info_name=verbs[-1], parent=context)
 
 
 def _choices(arguments: list[str]) -> list[list[str]]:
@@ -95,15 +108,15 @@ def _choices(arguments: list[str]) -> list[list[str]]:
     return lists
 
 
-def _walk(command: Any, path: str, arguments: list[str], mention: bool) -> str | None:
-    context = command.context_class(command, info_name=path)
+def _walk(arguments: list[str], mention: bool) -> str | None:
+    verbs: tuple[str, ...] = ()
+    command, context = _command(verbs)
     while hasattr(command, "get_command") and arguments and not arguments[0].startswith("-"):
-        below = command.get_command(context, arguments[0])
-        if below is None:
-            return f"{path} has no verb {arguments[0]}"
-        path, arguments = f"{path} {arguments[0]}", arguments[1:]
-        context = below.context_class(below, info_name=path, parent=context)
-        command = below
+        verbs, arguments = (*verbs, arguments[0]), arguments[1:]
+        command, context = _command(verbs)
+    path = " ".join(("busmap", *verbs))
+    if command is None:
+        return f"there is no {path}"
     if (not arguments and mention) or arguments == ["--help"]:
         return None
     try:

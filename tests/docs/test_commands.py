@@ -46,6 +46,8 @@ def test_the_pages_hold_commands_to_check():
         ("busmap close", False),
         ("busmap close ONE TWO", False),
         ("docker exec node busmap stats", False),
+        ("sudo -u busmap /opt/busmap/.venv/bin/busmap status", True),
+        ("sudo -u busmap /opt/busmap/.venv/bin/busmap stats", False),
         ("make demo PYTHON=python3.12", True),
         ("make it-work", False),
         (".venv/bin/python -m app -i IN", True),
