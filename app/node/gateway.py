@@ -24,6 +24,7 @@ from app.node.counters import GatewayCounts
 from app.node.intake import Intake
 from app.node.process import (
     GATEWAY_FILE,
+    forget_predecessor,
     hold_lock,
     is_supervised,
     remove_runtime_file,
@@ -75,6 +76,7 @@ def _serve(settings: Settings, stop: threading.Event) -> int:
     clock = SystemClock()
     store = open_store(settings.state_folder, settings.database_url)
     lock = hold_lock(settings.own_folder, "gateway", stop)  # another's transfers would be swept away
+    forget_predecessor(settings.own_folder / GATEWAY_FILE)
     intake = Intake(
         store,
         study_refs(settings),

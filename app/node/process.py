@@ -126,6 +126,14 @@ def read_runtime_file(path: Path) -> dict[str, Any] | None:
     return facts
 
 
+def forget_predecessor(path: Path) -> None:
+    """Remove the file that a killed predecessor left: in a container the next process has its number again.
+
+    For the holder of the lock alone.
+    """
+    path.unlink(missing_ok=True)
+
+
 def remove_runtime_file(path: Path) -> None:
     """Remove the file of the own process; one that a successor wrote stays."""
     facts = read_runtime_file(path)

@@ -36,6 +36,7 @@ from app.node.patients import Sender
 from app.node.process import (
     DEFAULT_ANALYSER,
     WORKER_FILE,
+    forget_predecessor,
     hold_lock,
     is_supervised,
     remove_runtime_file,
@@ -335,6 +336,7 @@ def _serve(settings: Settings, analyser: str, stop: threading.Event) -> int:
     check_and_log(settings)
     store = open_store(settings.state_folder, settings.database_url)
     lock = hold_lock(settings.own_folder, "worker", stop)
+    forget_predecessor(settings.own_folder / WORKER_FILE)
     jobs = DbosJobs(settings.own_folder / "dbos.sqlite", max(0.05, settings.assembly.poll_seconds / 2))
     worker = Worker(settings, store, jobs, Analyst(settings, analyser), SystemClock())
     web = _own_web_server(settings, store) if store.is_shared and not is_supervised() else None
