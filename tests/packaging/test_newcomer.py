@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from app.demo.studies import make_study, read_samples
 from app.send import send
-from tests.node.rig import wait_for
+from tests.node.rig import LIMIT_SECONDS
 from tests.orthanc import Orthanc, free_ports, running_orthanc
+from tests.packaging.built import Built
 from tests.packaging.hosts import ROOT, Container, Mount
 from tests.programs import program
 
@@ -34,6 +37,14 @@ class Engine:
 
     def __init__(self, container: Container, folder: Path) -> None:
         self._container, self._folder = container, folder
+        self._mounts: list[Mount] = []
+
+    def probe(self) -> subprocess.CompletedProcess[str]:
+        """The health check of the compose file, in the container that runs."""
+        compose = yaml.safe_load((ROOT / "packaging" / "appliance" / "compose.yaml").read_text())
+        _, *words = compose["services"]["busmap"]["healthcheck"]["test"]
+        command = self._container.command(words, self._mounts, own_network=False)
+        return subprocess.run(command, check=False, capture_output=True, text=True)
 
     def translate(self, line: str) -> str:
         """The shell line for a `docker` line of the guide."""
@@ -41,7 +52,7 @@ class Engine:
         if verb == "load":
             return ":"  # the container's root is unpacked already
         assert verb == "run"
-        mounts, given = [], set()
+        mounts, given = self._mounts, set()
         while words[0].startswith("-"):
             option = words.pop(0)
             if option == "-v":
@@ -76,6 +87,36 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 def test_a_newcomer_connects_it_to_an_orthanc_of_his_own(
     tmp_path: Path, orthanc: Orthanc, container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    seconds = _follow_the_guide(tmp_path, orthanc, container)
+    with capsys.disabled():
+        print(f"\nnewcomer's commands: {seconds:.0f} s, from the first to the report in Orthanc")
+
+
+@pytest.mark.slow
+@pytest.mark.image
+def test_a_newcomer_connects_the_built_image_to_an_orthanc_of_his_own(
+    tmp_path: Path, orthanc: Orthanc, built: Built, capsys: pytest.CaptureFixture[str]
+) -> None:
+    container = Container(_with_open_etc(built.root), built.environment)
+    seconds = _follow_the_guide(tmp_path, orthanc, container)
+    with capsys.disabled():
+        print(f"\nnewcomer's commands, built image: {seconds:.0f} s")
+
+
+def _with_open_etc(root: Path) -> tuple[str, ...]:
+    """The image's root with room for a mount point in /etc, which an engine makes by itself."""
+    parts = [*(one for one in sorted(root.iterdir()) if one.name != "etc"), *sorted((root / "etc").iterdir())]
+    words = ["--dir", "/etc"]
+    for part in parts:
+        at = f"/{part.relative_to(root)}"
+        words += (
+            ["--symlink", str(part.readlink()), at] if part.is_symlink() else ["--ro-bind", str(part), at]
+        )
+    return tuple(words)
+
+
+def _follow_the_guide(tmp_path: Path, orthanc: Orthanc, container: Container) -> float:
+    """Type the guide's blocks; answers the seconds that they took."""
     program("curl")
     folder = tmp_path / "newcomer"
     folder.mkdir()
@@ -106,21 +147,29 @@ def test_a_newcomer_connects_it_to_an_orthanc_of_his_own(
         assert shell.returncode == 0, output + (log.read_text() if log.exists() else "")
         assert "AI breast US report" in output
         assert '"ready":true' in output
+        probe = engine.probe()
+        assert probe.returncode == 0, probe.stdout + probe.stderr
     finally:
-        _stop(folder)
+        _stop(shell.pid)
+    assert engine.probe().returncode == 1, "a node that has ended is not healthy"
     held = {str(one.Modality) for one in orthanc.held()}
     assert {"US", "SR", "OT"} <= held
-    with capsys.disabled():
-        print(f"\nnewcomer's commands: {seconds:.0f} s, from the first to the report in Orthanc")
+    return seconds
 
 
-def _stop(folder: Path) -> None:
-    """End what the guide left running: all that was started in the newcomer's folder."""
-    mine = [
-        one
-        for one in psutil.process_iter(["cmdline"])
-        if any(str(folder) in word for word in one.info["cmdline"] or ())
-    ]
-    for one in mine:
-        one.terminate()
-    wait_for(lambda: not [one for one in mine if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+def _stop(session: int) -> None:
+    """End what the guide left running: what the shell started; the node's supervisor ends its own."""
+    family = [one for one in psutil.process_iter() if _session(one.pid) == session]
+    for one in list(family):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += one.children(recursive=True)
+            one.terminate()
+    _, alive = psutil.wait_procs(set(family), LIMIT_SECONDS)
+    assert not alive
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
