@@ -17,6 +17,13 @@ _LIBRARY = re.compile(r"^(.+?)(?:\.libs|\.cpython-.*|-[^-]*\.dist-info|\.py|\.pt
 # Folders whose name is not that of the package.
 _NAMES = {
     "_CharLS": "pyjpegls",
+    "_cffi_backend": "cffi",
+    "markdown_it": "markdown-it-py",
+    "rapidjson-stubs": "python-rapidjson",
+    "tritongrpcclient": "tritonclient",
+    "tritonhttpclient": "tritonclient",
+    "tritonclientutils": "tritonclient",
+    "tritonshmutils": "tritonclient",
     "jpeg_ls": "pyjpegls",
     "_openjpeg": "pylibjpeg-openjpeg",
     "openjpeg": "pylibjpeg-openjpeg",

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import manifests
+from layer import sha256
 from removals import link_copies, prune, read_patterns, remove
 from wheels import PYTHON, install
 
@@ -31,8 +32,12 @@ def add_wheels(wheels: Iterable[Path], root: Path) -> None:
     """Install the wheels, and take out what does not serve here."""
     site = root / SITE
     site.mkdir(parents=True)
+    lines = []
     for wheel in wheels:
         install(wheel, site)
+        lines.append(f"{wheel.name} sha256:{sha256(wheel)}\n")
+    record = root / "opt/holoscan/docs/python-packages.txt"
+    record.write_text("".join(lines), encoding="utf-8")
     remove(site, read_patterns(HERE / "removed.txt"))
     link_copies(site)
     _strip(site)

@@ -278,6 +278,7 @@ def test_variables_stand_quoted_in_the_recipe(environment):
         (f"{tree.SITE}/numpy-2.4.6.dist-info/METADATA", "numpy"),
         (f"{tree.SITE}/scikit_image-0.26.0.dist-info/METADATA", "scikit-image"),
         (f"{tree.SITE}/skimage/io.py", "scikit-image"),
+        (f"{tree.SITE}/_cffi_backend.cpython-311-x86_64-linux-gnu.so", "cffi"),
         (f"{tree.SITE}/_CharLS.cpython-311-x86_64-linux-gnu.so", "pyjpegls"),
         ("opt/holoscan/app/app/cli.py", "busmap: application"),
         ("opt/holoscan/models/a/model.onnx", "busmap: models"),

@@ -10,8 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 import archive
+import debian
 import engine
 import pytest
+import tree
+import wheels
 
 from app.analyse import load, run
 from app.application import Job
@@ -213,6 +216,29 @@ def test_the_list_of_files_is_that_of_the_image(built):
         if path.is_file() and not path.is_symlink()
     }
     assert found == listed
+
+
+def test_what_was_installed_is_told_with_hashes(built):
+    docs = built.root / "opt/holoscan/docs"
+    names, _ = wheels.read_names(tree.HERE / "python-packages.txt")
+    lines = (docs / "python-packages.txt").read_text().splitlines()
+    assert len(lines) == len(names)
+    pinned = {
+        one for pin in wheels.read_pins(tree.PROJECT / "requirements.txt").values() for one in pin.hashes
+    }
+    assert {line.split(" sha256:")[1] for line in lines} <= pinned
+    packages = debian.read_names(tree.HERE / "debian-packages.txt")
+    told = [line.split() for line in (docs / "debian-packages.txt").read_text().splitlines()]
+    assert sorted(name for name, _, _ in told) == sorted(packages)
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for _, _, digest in told)
+    status = (built.root / "var/lib/dpkg/status").read_text()
+    assert {(name, version) for name, version, _ in told} == {
+        (
+            re.search("^Package: (.*)$", one, re.MULTILINE)[1],
+            re.search("^Version: (.*)$", one, re.MULTILINE)[1],
+        )
+        for one in status.strip().split("\n\n")
+    }
 
 
 def test_every_link_leads_somewhere(built):
