@@ -86,7 +86,7 @@ test: setup ## the tests; those that train run in .venv-train where it is set up
 	  $(RUN) $(TRAIN_BIN)/python -m pytest -m "(train or video) and not slow" $(PYTEST_ARGS); \
 	else echo "Tests that train are left out: make setup-train installs what they need"; fi
 
-test-all: setup setup-train viewers builders ## the tests of `make test` and the long ones
+test-all: setup setup-train setup-docs viewers builders ## the tests of `make test` and the long ones
 	$(RUN) $(BIN)/python -m pytest -m "not train" $(PYTEST_ARGS)
 	$(RUN) $(TRAIN_BIN)/python -m pytest -m "train or video" $(PYTEST_ARGS)
 
