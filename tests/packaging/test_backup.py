@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from app.node.status import read_status, resend
@@ -25,6 +26,7 @@ def _settings_file(settings: Settings, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_was_delivered_before_the_backup_can_be_sent_again_after_the_restore(tmp_path: Path) -> None:
     pacs = Pacs().start()
     node = Node(tmp_path / "state", [pacs])
