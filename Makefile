@@ -127,7 +127,7 @@ docs: setup ## the generated pages under docs/
 	@! command -v dot >/dev/null || dot -Tsvg docs/data-way.dot -o docs/data-way.svg
 
 site: setup-docs ## the documentation as a site in site/: open site/index.html, no server and no Internet needed
-	$(BIN)/python -m zensical build --clean --strict -f mkdocs.yml
+	$(BIN)/python -m zensical build --clean --strict -f .mkdocs.yml
 
 lock: ## the dependency lists with hashes, from pyproject.toml
 	echo "uv==$(UV_VERSION)" | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 \

@@ -27,9 +27,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the extra `docs` is not installed: make setup-docs")
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(DOCS, folder / "docs")
-    shutil.copy(ROOT / "mkdocs.yml", folder)
+    shutil.copy(ROOT / ".mkdocs.yml", folder)
     done = subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--strict", "-f", "mkdocs.yml"],
+        [sys.executable, "-m", "zensical", "build", "--strict", "-f", ".mkdocs.yml"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -99,5 +99,5 @@ def test_every_page_is_in_the_menu():
         entries = entry.values() if isinstance(entry, dict) else entry
         return [one for below in entries for one in targets(below)]
 
-    menu = targets(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    menu = targets(yaml.safe_load((ROOT / ".mkdocs.yml").read_text())["nav"])
     assert sorted(menu) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
