@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def test_every_variable_of_the_specification_and_of_its_packager_is_set(app):
     assert app["environment"]["HOLOSCAN_MODEL_PATH"] == str(DefaultValues.MODELS_DIR)
 
 
+def test_examples_and_pages_name_the_version_of_the_project():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    files = [*(ROOT / "docs").rglob("*.md"), *(f for f in (ROOT / "packaging").rglob("*") if f.is_file())]
+    named = [
+        (file.relative_to(ROOT).as_posix(), *found)
+        for file in files
+        for found in re.findall(r"\b(busmap:|busmap-(?=\d)|appVersion: )(\d+\.\d+\.\d+)", file.read_text())
+    ]
+    assert len(named) >= 8
+    assert [one for one in named if one[-1] != version] == []
+
+
 def test_values_are_those_of_the_project(app, pkg):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert app["version"] == pkg["version"] == project["version"]
@@ -166,7 +179,7 @@ def test_holoscan_run_mounts_and_sets_what_the_application_reads(app, pkg, tmp_p
     monkeypatch.setattr(dockerutils, "run_cmd_output", lambda *_: "video:x:44:")
     with pytest.raises(InterruptedError):
         dockerutils.docker_run(
-            None, "busmap:0.1.0", tmp_path / "in", tmp_path / "out", app, pkg, False, [], False, "host",
+            None, "busmap:0.2.0", tmp_path / "in", tmp_path / "out", app, pkg, False, [], False, "host",
             None, False, None, tmp_path / "site.yaml", False, "1000:1000", False, [], None,
         )  # fmt: skip
     assert asked["command"] == []  # for its own SDK alone it would add a flag
