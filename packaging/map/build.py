@@ -42,11 +42,12 @@ def main() -> int:
     parser.add_argument(
         "--packages", type=Path, default=tree.PROJECT / "build/packages", help="folder of package files, kept"
     )
+    parser.add_argument("--name", help="name and tag of the image; busmap and its version without it")
     flags = parser.parse_args()
     try:
         _check_machine()
         tool = engine.choose() if flags.tool == "auto" else flags.tool
-        build(tool, flags.output.resolve(), flags.packages.resolve())
+        build(tool, flags.output.resolve(), flags.packages.resolve(), flags.name)
     except (ValueError, OSError) as error:
         print(f"make map: {error}", file=sys.stderr)
         return 1
@@ -68,7 +69,7 @@ def _check_machine() -> None:
         raise ValueError(f"not installed: {', '.join(missing)} (apt-get install debootstrap dpkg binutils)")
 
 
-def build(tool: str, output: Path, packages: Path) -> None:
+def build(tool: str, output: Path, packages: Path, name: str | None = None) -> None:
     """Build the image into the folder `output` from the package files in `packages`."""
     version = tomllib.loads((tree.PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "version"
@@ -90,12 +91,13 @@ def build(tool: str, output: Path, packages: Path) -> None:
     )
     _say(f"assembling by {tool}")
     target = output / "busmap.oci.tar"
-    engine.build(tool, context, f"busmap:{version}", epoch, target)
+    name = name or f"busmap:{version}"
+    engine.build(tool, context, name, epoch, target)
     (context / "layer.tar").unlink()
     image = archive.read_image(target)
     (output / "digest").write_text(image.digest + "\n", encoding="utf-8")
     print(sizes.table(counted))
-    print(f"{target}: busmap:{version} {image.digest}")
+    print(f"{target}: {name} {image.digest}")
 
 
 def _root_file_system(root: Path, packages: Path, version: str) -> Path:

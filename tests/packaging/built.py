@@ -39,7 +39,7 @@ class Built:
 def build(folder: Path, *flags: str) -> archive.Image:
     """Build into `folder`, with package files fetched once for all builds of this checkout."""
     done = subprocess.run(
-        [sys.executable, str(BUILDER), "--output", str(folder), *flags],
+        [sys.executable, str(BUILDER), "--output", str(folder), "--name", "busmap-under-test", *flags],
         capture_output=True,
         text=True,
         timeout=1200,
