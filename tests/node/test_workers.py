@@ -185,3 +185,22 @@ def test_what_a_worker_sent_is_sent_again_once_it_is_gone(pair: Pair) -> None:
     record_accepted(second, again.delivery_id, 0, "", 2.0, "off")
     states = [sent.state for one in study_lines(second) for sent in one.deliveries]
     assert states == ["accepted"]
+
+
+def test_a_worker_found_gone_takes_nothing_before_it_notices(pair: Pair) -> None:
+    """It wakes up and looks for work at once; what it took then nobody would ever free."""
+    first, second = pair.stores
+    assert pair.run(second, _claimed(second))
+    gone = pair.places[0].worker_id
+    assert remove(second, gone)
+    assert claim_job(first) is None
+    assert take_due(first, "pacs", pair.clock.now()) == []
+    pair.places[0].leave()
+    assert claim_job(second) is not None
+    assert len(take_due(second, "pacs", pair.clock.now())) == 1
+
+
+def _claimed(store: Store) -> int:
+    job_id = claim_job(store)
+    assert job_id is not None
+    return job_id

@@ -18,6 +18,7 @@ from app.node.store.database import Store
 from app.node.store.schema import DeliveryState, IdentityCode, JobState, delivery, job, result_object, study
 from app.node.store.versions import is_replaced, supersede
 from app.node.store.work import REJECTION_NOTE, ResultObject
+from app.node.store.workers import has_place
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def take_due(store: Store, destination: str, now: float, limit: int = 200) -> li
         if connection.execute(query.limit(1)).first() is None:
             return []
     with store.write() as connection:
+        if not has_place(store, connection):
+            return []
         due = [
             Delivery(
                 delivery_id=row.id,

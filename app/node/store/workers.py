@@ -1,8 +1,9 @@
 """Workers that share a database: which there are, and which job each has taken.
 
 Promises: a job or a delivery is one worker's at a time; what a worker had is free again in the same
-transaction that takes its row away, and from then on nothing it does for them counts. Refuses to judge by a
-clock: a worker is gone when another one that watches it says so, and its beats have not grown since.
+transaction that takes its row away, and from then on nothing it does for them counts, nor does it get more.
+Refuses to judge by a clock: a worker is gone when another one that watches it says so, and its beats have not
+grown since.
 """
 
 from __future__ import annotations
@@ -72,6 +73,17 @@ def _free(connection: Connection, worker_id: int) -> None:
     supersede(connection)
 
 
+def has_place(store: Store, connection: Connection) -> bool:
+    """Whether the store's worker may take anything: until it is found gone, and always where it is alone.
+
+    Asked within the transaction that takes: what a worker without a row held nobody would ever free.
+    """
+    if store.worker_id is None:
+        return True
+    query = select(worker.c.id).where(worker.c.id == store.worker_id)
+    return connection.execute(query).first() is not None
+
+
 def held_jobs(store: Store) -> list[int]:
     """Ids of the unfinished jobs that the store's worker has taken, oldest first."""
     query = (
@@ -103,7 +115,7 @@ def claim_job(store: Store) -> int | None:
             return None
     with store.write() as connection:
         found = connection.execute(oldest).scalar()
-        if found is None:
+        if found is None or not has_place(store, connection):
             return None
         connection.execute(update(job).where(job.c.id == found).values(worker_id=store.worker_id))
         return int(found)
