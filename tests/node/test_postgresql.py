@@ -66,6 +66,31 @@ def test_a_transaction_that_stands_still_gives_way(tmp_path: Path, postgresql: S
     works.close()
 
 
+def test_a_writer_sees_what_it_waited_for(tmp_path: Path, postgresql: Server) -> None:
+    """Also where the server's default shows a transaction the moment that it began to wait."""
+    url = postgresql.new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    first, second = open_store(tmp_path, url), open_store(tmp_path, url)
+    seen = []
+
+    def look() -> None:
+        with second.write() as connection:
+            seen.append(connection.execute(text("SELECT count(*) FROM worker")).scalar())
+
+    waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    looking = threading.Thread(target=look)
+    with first.write() as writing:
+        looking.start()
+        wait_until(lambda: writing.execute(waits).scalar() == 1, "the other to wait")
+        writing.execute(text("INSERT INTO worker (name, seen_at) VALUES ('first', 0)"))
+    looking.join()
+    assert seen == [1]
+    first.close()
+    second.close()
+
+
 @pytest.fixture
 def careless(postgresql: Server) -> Iterator[str]:
     """A server that does not write through, while the test runs."""

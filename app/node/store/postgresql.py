@@ -53,6 +53,8 @@ def postgresql_engine(url: str, busy_seconds: float) -> Engine:
         with connection.cursor() as cursor:
             for setting in (
                 "synchronous_commit = on",
+                # Else a writer could see the moment before it waited for the lock, where a server says so.
+                "default_transaction_isolation = 'read committed'",
                 f"lock_timeout = {round(busy_seconds * 1000)}",
                 f"idle_in_transaction_session_timeout = {_IDLE_SECONDS * 1000}",
             ):
