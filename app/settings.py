@@ -250,7 +250,8 @@ class Settings(BaseSettings):
     )
     run_folder: Path | None = Field(
         None,
-        description="folder of a process's own files, on its own disk; none takes the state folder",
+        description="folder of a process's own files, on its own disk; none takes the state folder; with "
+        "`database_url` alone",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe line logged"
@@ -270,8 +271,11 @@ class Settings(BaseSettings):
 
     @property
     def own_folder(self) -> Path:
-        """Where a process keeps what is its own: its lock, its runtime file, its executor's memory."""
-        return self.run_folder or self.state_folder
+        """Where a process keeps what is its own: its lock, its runtime file, its executor's memory.
+
+        Beside an SQLite file always, so that no second node and no migration gets at one that is in use.
+        """
+        return self.run_folder if self.run_folder and self.database_url else self.state_folder
 
     @classmethod
     def settings_customise_sources(

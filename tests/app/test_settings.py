@@ -144,3 +144,11 @@ def test_the_password_of_the_database_is_never_shown(
     shown = capsys.readouterr().out
     assert "database_url" in shown
     assert "secret" not in shown
+
+
+def test_a_run_folder_counts_with_a_shared_database_alone(tmp_path: Path) -> None:
+    """On an SQLite file the locks lie beside it: neither a second node nor a migration gets past them."""
+    text = f"state_folder: {tmp_path / 'state'}\nrun_folder: {tmp_path / 'run'}\n"
+    assert load_settings(write(tmp_path, text)).own_folder == tmp_path / "state"
+    shared = load_settings(write(tmp_path, text + "database_url: postgresql://busmap@host/busmap\n"))
+    assert shared.own_folder == tmp_path / "run"
