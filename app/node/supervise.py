@@ -139,7 +139,7 @@ def serve(
         _Child("gateway", settings, (), settings.own_folder / GATEWAY_FILE),
         _Child("worker", settings, ("--analyser", analyser), settings.own_folder / WORKER_FILE),
     ]
-    notifier = Notifier(settings.state_folder, settings.web.host, os.environ)
+    notifier = Notifier(settings.own_folder, settings.web.host, os.environ)
     status = 0
     try:
         while not stop.is_set():
