@@ -49,7 +49,8 @@ class Membership:
                     return
                 if self.look():
                     freed()
-            except SQLAlchemyError as error:
+            except Exception as error:
+                # The thread must outlive whatever the server does: without it the place goes unnoticed.
                 log().error("store-unreadable", error=type(error).__name__, remedy="check the database")
 
     def look(self) -> list[int]:
