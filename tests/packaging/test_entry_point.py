@@ -182,12 +182,14 @@ def test_serve_is_the_node_and_probe_asks_it(container: Container, tmp_path):
                 check=False,
             ).returncode
 
-        wait_until(lambda: node.poll() is not None or (tmp_path / "gateway.json").exists(), "the gateway")
+        wait_until(
+            lambda: node.poll() is not None or (tmp_path / "gateway.json").exists(), "the gateway", 180
+        )
         assert probe("live") == 0
-        wait_until(lambda: node.poll() is not None or probe("ready") == 0, "the node to be ready")
+        wait_until(lambda: node.poll() is not None or probe("ready") == 0, "the node to be ready", 180)
         [inner] = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
         os.kill(int(inner), signal.SIGTERM)
-        assert node.wait(timeout=60) == 0
+        assert node.wait(timeout=180) == 0
         assert probe("live") == 1
     finally:
         node.kill()
