@@ -92,7 +92,7 @@ def read_kept(path: Path) -> tuple[Received, str]:
         head = file.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" or head[132:140] != _GROUP_LENGTH:
             raise ValueError("no file meta information")
-        start = _HEAD_BYTES + struct.unpack("<L", head[140:])[0]
+        start = _HEAD_BYTES + int.from_bytes(head[140:], "little")
         if not _HEAD_BYTES < start <= _LONGEST_HEADER:
             raise ValueError("no file meta information")
         head += file.read(start - _HEAD_BYTES)
@@ -109,7 +109,7 @@ def read_kept(path: Path) -> tuple[Received, str]:
 def _value(header: bytes, number: int) -> bytes:
     """The value of the first element (0002,number) of VR UI."""
     place = header.index(struct.pack("<HH2s", 2, number, b"UI"))
-    (length,) = struct.unpack_from("<H", header, place + 6)
+    length = int.from_bytes(header[place + 6 : place + 8], "little")
     return header[place + 8 : place + 8 + length]
 
 

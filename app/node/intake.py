@@ -125,16 +125,20 @@ class Intake:
 
         Raises
         ------
+        OSError
+            It cannot be read or made durable now.
         SQLAlchemyError
             Its row could not be committed.
         """
         try:
             received, syntax = read_kept(path)
             identity = read_identity(path, syntax)
-        except (ValueError, OSError):  # RefusedObject is a ValueError
+        except ValueError:  # RefusedObject is one
             return False
         if received.file_sha256 != path.stem or identity.made_by_busmap:
             return False
+        for place in (path, path.parent):  # a kill may have come before their sync
+            sync(place)
         study_ref = self._refs(identity.study_instance_uid)
         transfer = Transfer(received, identity.sop_class_uid, identity.sop_instance_uid, syntax, peer="")
         self._commits.keep(self._instance(identity, transfer, study_ref, path.stat().st_mtime))

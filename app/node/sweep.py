@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.logs import log
 from app.node.intake import Intake
 from app.node.store.database import Store
 from app.node.store.images import is_known_file
@@ -38,15 +39,20 @@ def sweep(store: Store, intake: Intake, *, all_files: bool = False) -> Swept:
     """
     marker = store.folder / _MARKER
     since = marker.stat().st_mtime - _MARGIN_SECONDS if marker.exists() and not all_files else 0.0
-    removed = adopted = 0
+    removed = adopted = unreadable = 0
     for path in store.incoming_folder.iterdir():
         removed += _remove(store, path)
     for path in _without_row(store, since):
-        if intake.adopt(path):
-            adopted += 1
-        else:
-            removed += _remove(store, path)
-    marker.touch()
+        try:
+            whole = intake.adopt(path)
+        except OSError as error:  # it may be sound: left for a later start
+            log().error("image-unreadable", file=path.name, error=error.strerror, remedy="check the disk")
+            unreadable += 1
+            continue
+        adopted += whole
+        removed += 0 if whole else _remove(store, path)
+    if not unreadable:
+        marker.touch()
     return Swept(removed, adopted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tempfile
@@ -17,13 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import create_engine
 
 from app.errors import StoreError
+from app.node import intake
 from app.node.assembly import Assembly
 from app.node.intake import SUCCESS
 from app.node.migrations import configuration
 from app.node.store import schema
 from app.node.store.database import FILE_NAME, journal, open_store
 from app.node.store.deliveries import requeue_interrupted, take_due
-from app.node.store.images import request_close
+from app.node.store.images import is_known_file, request_close
 from app.node.store.overview import study_lines
 from app.node.store.work import count_attempt, fail_job, finish_job, start_job, unfinished_jobs
 from app.node.sweep import Swept, sweep
@@ -154,6 +156,50 @@ def test_sweep_keeps_images_that_no_row_names(tmp_path: Path) -> None:
     assert bench.receive(ultrasound("3", "another")).status == SUCCESS  # known, byte for byte
     assert sum(line.images + line.quarantined for line in study_lines(bench.store)) == 3
     assert sweep(bench.store, bench.intake).adopted == 0
+
+
+def _forgotten(folder: Path) -> tuple[Bench, Path]:
+    """A bench whose database lost its one image, and where that lies."""
+    bench = Bench(folder)
+    assert bench.receive(ultrasound("1")).status == SUCCESS
+    with bench.store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM instance")
+    [path] = (folder / "images").glob("*/*.dcm")
+    return bench, path
+
+
+def test_sweep_leaves_an_image_that_cannot_be_read_now(tmp_path: Path, monkeypatch) -> None:
+    """It may have been acknowledged: trouble with the disk is no reason to remove it."""
+    bench, path = _forgotten(tmp_path / "state")
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(intake, "read_kept", fail)
+        assert sweep(bench.store, bench.intake) == Swept(removed=0, adopted=0)
+    assert path.exists()
+    assert not (bench.store.folder / "swept").exists(), "a later start looks at it again, however late"
+    assert sweep(bench.store, bench.intake) == Swept(removed=0, adopted=1)
+
+
+def test_sweep_makes_an_image_durable_before_its_row(tmp_path: Path, monkeypatch) -> None:
+    """A kill between the file's rename and the sync of its folder left it to the page cache."""
+    bench, path = _forgotten(tmp_path / "state")
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(
+        intake, "sync", lambda one: synced.append((one, is_known_file(bench.store, path.stem)))
+    )
+    assert sweep(bench.store, bench.intake).adopted == 1
+    assert synced == [(path, False), (path.parent, False)]
+
+
+def test_no_place_where_a_file_ends_keeps_a_gateway_from_its_start(tmp_path: Path) -> None:
+    bench, path = _forgotten(tmp_path / "state")
+    whole = path.read_bytes()
+    for length in range(0, 400):
+        path.write_bytes(whole[:length])
+        assert not bench.intake.adopt(path), length
 
 
 OTHER = -1
