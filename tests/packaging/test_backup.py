@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from app.node.status import read_status, resend
+from app.node.store.database import open_store
 from app.settings import Settings
 from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
 from tests.packaging.hosts import ROOT
@@ -73,3 +74,21 @@ def _restore(backup: Path, settings: Settings, file: Path) -> Settings:
     settings.state_folder.mkdir()
     subprocess.run(["bash", "-euc", script], check=True)
     return settings
+
+
+def test_a_file_that_a_cut_backup_left_half_is_made_whole(tmp_path: Path) -> None:
+    state, target = tmp_path / "state", tmp_path / "backup"
+    open_store(state).close()
+    image = state / "images" / "ab" / "image.dcm"
+    image.write_bytes(b"whole")
+    settings = _settings_file(Settings(state_folder=state), tmp_path / "busmap.yaml")
+    environment = {**os.environ, "PROGRAM": str(PROGRAM), "STATE_FOLDER": str(state)}
+    copy = target / "images" / "ab" / "image.dcm"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"wh")
+    (target / ".copying").touch()
+    command = [str(SCRIPT), str(target), str(settings)]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert answer.returncode == 0, answer.stderr
+    assert copy.read_bytes() == b"whole"
+    assert not (target / ".copying").exists()
