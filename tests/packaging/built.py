@@ -10,7 +10,7 @@ from typing import Any
 
 import archive
 
-from tests.packaging.hosts import ROOT, Container
+from tests.packaging.hosts import ROOT, TEMPORARY, Container
 
 BUILDER = ROOT / "packaging" / "map" / "build.py"
 
@@ -33,7 +33,7 @@ class Built:
     @property
     def container(self) -> Container:
         """The unpacked image as a container's root; missing mount points are made in it, as engines do."""
-        return Container(("--bind", str(self.root), "/"), self.environment)
+        return Container(("--bind", str(self.root), "/", *TEMPORARY), self.environment)
 
 
 def build(folder: Path, *flags: str) -> archive.Image:

@@ -26,6 +26,7 @@ USER = 12345
 ENTRY_POINT = "busmap-map"
 _TOP = (Path("/bin"), Path("/sbin"), *sorted(Path("/").glob("lib*")))
 _ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+TEMPORARY = ("--perms", "1777", "--tmpfs", "/tmp")  # before a checkout or an interpreter that lies in /tmp
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Container:
-    """`root`: arguments of bubblewrap that lay the root file system; `environment`: the image's ENV."""
+    """`root`: arguments of bubblewrap that lay the root, /tmp too; `environment`: the image's ENV."""
 
     root: tuple[str, ...]
     environment: Mapping[str, str]
@@ -75,7 +76,7 @@ class Container:
             "--clearenv",
             *(word for name, value in variables.items() for word in ("--setenv", name, value)),
             *self.root,
-            *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"),
+            *("--proc", "/proc", "--dev", "/dev"),
             *(word for mount in mounts for word in mount.arguments),
             *("--remount-ro", "/"),
             *_as_nobody(),
@@ -147,7 +148,7 @@ def outside(manifests: Path, environment: Mapping[str, str]) -> Container:
     root = [word for mount in mounts for word in mount.arguments]
     root += ["--dir", "/var/holoscan/input", "--dir", "/var/holoscan/output"]
     path = f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"
-    return Container((*_links(), *root), {"PATH": path, **environment})
+    return Container((*TEMPORARY, *_links(), *root), {"PATH": path, **environment})
 
 
 def _machine() -> Iterator[Path]:
