@@ -18,6 +18,7 @@ from pathlib import Path
 import archive
 import debian
 import engine
+import loadable
 import manifests
 import sizes
 import tree
@@ -94,6 +95,8 @@ def build(tool: str, output: Path, packages: Path, name: str | None = None) -> N
     name = name or f"busmap:{version}"
     engine.build(tool, context, name, epoch, target)
     (context / "layer.tar").unlink()
+    if tool != "docker":  # its own archives name the image in every form that it reads
+        loadable.make_loadable(target, name)
     image = archive.read_image(target)
     (output / "digest").write_text(image.digest + "\n", encoding="utf-8")
     print(sizes.table(counted))
