@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.settings import Settings
 from tests.packaging.hosts import ENTRY_POINT, ROOTFS, Container, Mount
 from tests.waiting import wait_until
 
@@ -162,6 +163,13 @@ def test_extract_without_a_mount_or_into_a_closed_one_is_told(container: Contain
     closed = container.run([ENTRY_POINT, "extract"], [Mount(tmp_path, "/var/run/holoscan/export/models")])
     assert (closed.returncode, closed.stderr.count("\n")) == (4, 1)
     assert "writable" in closed.stderr
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://busmap@host/busmap"])
+def test_probe_looks_where_the_node_writes(monkeypatch, url):
+    for name, value in (("STATE_FOLDER", "/state"), ("RUN_FOLDER", "/run/own"), ("DATABASE_URL", url)):
+        monkeypatch.setenv(f"BUSMAP_{name}", value)
+    assert ENTRY.own_folder() == Settings().own_folder
 
 
 def test_serve_is_the_node_and_probe_asks_it(container: Container, tmp_path):
