@@ -58,8 +58,10 @@ def compare(old_folder: Path, new_folder: Path, tolerance: float) -> list[Compar
     Raises
     ------
     StoreError
-        A folder holds no state, or its database cannot be read.
+        A folder holds no state, or its database cannot be read; one folder was given twice.
     """
+    if old_folder.resolve() == new_folder.resolve():
+        raise StoreError(f"{old_folder} was given twice: give the state folder of the other node as well")
     old, new = _read(old_folder), _read(new_folder)
     return [
         _compare(old.get(uid), new.get(uid), tolerance)

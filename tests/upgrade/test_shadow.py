@@ -150,7 +150,13 @@ def test_other_images_and_missing_studies_are_differences(both: tuple[Path, Path
 
 def test_what_is_no_state_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is no state folder"):
-        compare(tmp_path, tmp_path, 0.001)
+        compare(tmp_path, tmp_path / "other", 0.001)
+
+
+def test_one_folder_given_twice_is_no_comparison(both: tuple[Path, Path]) -> None:
+    """It would say that nothing differs."""
+    with pytest.raises(StoreError, match="was given twice"):
+        compare(both[0], both[0].parent / "." / both[0].name, 0.001)
 
 
 def test_nothing_to_compare_is_no_success() -> None:
