@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -260,13 +261,24 @@ def context_of(association: Any, sop_class: str) -> int:
     return next(one.context_id for one in association.accepted_contexts if one.abstract_syntax == sop_class)
 
 
-def exchange(association: Any, request: Any) -> Any:
-    """Send a request as it is and answer the response; the library's reactor is held meanwhile."""
+@contextmanager
+def held(association: Any) -> Iterator[None]:
+    """The library's reactor stands still, and goes on again before anything else is sent.
+
+    One that is let go but has not woken looks held to the library's own senders, and takes their answer.
+    """
     association._reactor_checkpoint.clear()
     wait_for(lambda: association._is_paused)
-    association.dimse.send_msg(request, context_of(association, request.AffectedSOPClassUID))
-    _, answer = association.dimse.get_msg(block=True)
+    yield
     association._reactor_checkpoint.set()
+    wait_for(lambda: not association._is_paused)
+
+
+def exchange(association: Any, request: Any) -> Any:
+    """Send a request as it is and answer the response; the library's reactor is held meanwhile."""
+    with held(association):
+        association.dimse.send_msg(request, context_of(association, request.AffectedSOPClassUID))
+        _, answer = association.dimse.get_msg(block=True)
     return answer
 
 

@@ -30,6 +30,7 @@ from tests.node.rig import (
     context_of,
     echo,
     exchange,
+    held,
     report,
     send,
     store_request,
@@ -187,12 +188,10 @@ def test_a_class_sent_in_the_context_of_another_is_refused(node: Node) -> None:
     image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"  # CT, which is never offered
     before = kept(node)
     message = _c_store_message(_store_request(image))
-    association._reactor_checkpoint.clear()
-    wait_for(lambda: association._is_paused)
-    for part in message.encode_msg(context, 1000):
-        association.dul.socket.socket.sendall(_encoded(part))
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
+    with held(association):
+        for part in message.encode_msg(context, 1000):
+            association.dul.socket.socket.sendall(_encoded(part))
+        _, answer = association.dimse.get_msg(block=True)
     assert answer.Status == 0xA900
     assert "class" in answer.ErrorComment
     assert kept(node) == before
@@ -290,8 +289,6 @@ def test_stall_within_a_transfer_is_cut_and_leaves_nothing(node: Node) -> None:
 def test_several_values_in_one_pdu_are_one_image(node: Node) -> None:
     image = ultrasound("packed", "packed")
     association = associate(node.port, [image])
-    association._reactor_checkpoint.clear()
-    wait_for(lambda: association._is_paused)
     parts = _c_store_message(_store_request(image)).encode_msg(
         context_of(association, image.SOPClassUID), 1000
     )
@@ -299,9 +296,9 @@ def test_several_values_in_one_pdu_are_one_image(node: Node) -> None:
     for part in parts:
         for value in part.presentation_data_value_list:
             packed.presentation_data_value_list.append(value)
-    association.dul.socket.socket.sendall(_encoded(packed))
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
+    with held(association):
+        association.dul.socket.socket.sendall(_encoded(packed))
+        _, answer = association.dimse.get_msg(block=True)
     assert answer.Status == 0
     assert association.send_c_echo().Status == 0
     association.release()
