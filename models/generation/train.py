@@ -92,8 +92,7 @@ def train(
 
     Parameters
     ----------
-    facts : what run.json says besides settings and data
-    minutes : stop after the epoch of the flow in which this time is over
+    facts, minutes : what run.json says besides settings; stop after the epoch in which this time is over
     start : product of an earlier stage on the same images to go on from
     decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
     snapshot_every : epochs of the flow between two snapshots, from which a stopping point is chosen; 0: none

@@ -103,11 +103,9 @@ def fit(
     ----------
     batches : epoch number (from 0) -> the batches of that epoch, of each `own_rows` only
     loss : network and batch -> the mean over its rows; calls the network as a function
-    evaluate : averaged network -> figures for the history (may be empty)
-    steer : network, settings, steps an epoch -> what moves the weights (`one_cycle` unless given)
+    evaluate, steer : averaged network -> figures for the history; settings -> what moves the weights
     before : history of an earlier stage whose weights `network` holds
-    minutes : stop after the epoch in which this time is over
-    after_epoch : called once an epoch is kept
+    minutes, after_epoch : stop after the epoch in which this time is over; called once an epoch is kept
 
     Raises
     ------
