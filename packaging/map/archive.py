@@ -13,7 +13,7 @@ import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def read_image(archive: Path) -> Image:
         A blob is missing, or its bytes are not those of its digest.
     """
     with tarfile.open(archive) as tar:
-        index = json.load(_member(tar, "index.json"))
+        index = read_json(tar, "index.json")
         if len(index["manifests"]) != 1:
             raise ValueError(f"{archive.name} holds {len(index['manifests'])} images: one is expected")
         digest = index["manifests"][0]["digest"]
@@ -44,15 +44,34 @@ def read_image(archive: Path) -> Image:
     return Image(digest, config, layers)
 
 
-def _member(tar: tarfile.TarFile, name: str) -> Any:
+def read_json(tar: tarfile.TarFile, name: str) -> Any:
+    """The content of a member that is JSON.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name.
+    """
+    return json.load(_member(tar, name))
+
+
+def blob_path(digest: str) -> str:
+    """Where an archive keeps what has this digest ("sha256:…")."""
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     try:
-        return tar.extractfile(name)
+        stream = tar.extractfile(name)
     except KeyError:
-        raise ValueError(f"the archive has no {name}: it is not in OCI form, or was cut off") from None
+        stream = None
+    if stream is None:
+        raise ValueError(f"the archive has no {name}: it is not in OCI form, or was cut off")
+    return stream
 
 
 def _blob(tar: tarfile.TarFile, digest: str) -> bytes:
-    data: bytes = _member(tar, "blobs/" + digest.replace(":", "/")).read()
+    data = _member(tar, blob_path(digest)).read()
     if digest != f"sha256:{hashlib.sha256(data).hexdigest()}":
         raise ValueError(f"the blob {digest} of the archive is damaged")
     return data

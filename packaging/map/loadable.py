@@ -15,7 +15,8 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
+
+from archive import blob_path, read_json
 
 _NAME = "io.containerd.image.name"
 
@@ -24,14 +25,14 @@ def make_loadable(archive: Path, name: str) -> None:
     """Give the one image of `archive` the `name` ("busmap:0.2.0") by which Docker and Podman load it."""
     local, full = _names(name)
     with tarfile.open(archive) as tar:
-        index = _json(tar, "index.json")
+        index = read_json(tar, "index.json")
         [entry] = index["manifests"]
-        manifest = _json(tar, _path(entry["digest"]))
+        manifest = read_json(tar, blob_path(entry["digest"]))
         entry["annotations"] = {**entry.get("annotations", {}), _NAME: full}
         listed = {
-            "Config": _path(manifest["config"]["digest"]),
+            "Config": blob_path(manifest["config"]["digest"]),
             "RepoTags": [local],
-            "Layers": [_path(layer["digest"]) for layer in manifest["layers"]],
+            "Layers": [blob_path(layer["digest"]) for layer in manifest["layers"]],
         }
         written = archive.with_name(f"{archive.name}.part")
         with tarfile.open(written, "w", format=tarfile.GNU_FORMAT) as target:
@@ -48,17 +49,6 @@ def _names(name: str) -> tuple[str, str]:
     folder, _, last = name.rpartition("/")
     tagged = name if ":" in last else f"{name}:latest"
     return tagged, tagged if folder else f"docker.io/library/{tagged}"
-
-
-def _path(digest: str) -> str:
-    return "blobs/" + digest.replace(":", "/")
-
-
-def _json(tar: tarfile.TarFile, name: str) -> Any:
-    stream = tar.extractfile(name)
-    if stream is None:
-        raise ValueError(f"the archive's {name} is no file")
-    return json.load(stream)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: object) -> None:
