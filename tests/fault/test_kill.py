@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from app.node.crash import GATEWAY_POINTS, WORKER_POINTS
+from app.node.crash import CRASH_POINTS, GATEWAY_POINTS, WORKER_POINTS
 from app.node.store.database import FILE_NAME
 from tests.node.rig import Node, Pacs, send, ultrasound, wait_for
 from tests.operators.made_files import uid
@@ -239,6 +241,11 @@ def _kill_at_random_moments(
     acknowledged(node, images[-1])  # the one under way when the scanner stopped
     wait_for(lambda: settled(node))
     check(node, pacs, images)
+
+
+def test_every_place_in_the_code_is_one_that_tests_can_name() -> None:
+    code = "".join(path.read_text() for path in (Path(__file__).parents[2] / "app").rglob("*.py"))
+    assert sorted(set(re.findall(r'crash_point\("([^"]+)"\)', code))) == sorted(CRASH_POINTS)
 
 
 def test_ten_kills_at_random_moments(house: House) -> None:
