@@ -50,6 +50,10 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="End the stage after the epoch in which this time is over.")
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="End training after this epoch of the flow, earlier stages counted."),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Product of an earlier stage to go on from, on any machine.")
     ] = None,
@@ -81,6 +85,7 @@ def train(
                 facts,
                 settings,
                 minutes=minutes,
+                epochs=epochs,
                 start=start,
                 decoder_epochs=decoder_epochs,
                 snapshot_every=snapshot_every,

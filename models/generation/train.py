@@ -84,6 +84,7 @@ def train(
     settings: Settings,
     *,
     minutes: float | None = None,
+    epochs: int | None = None,
     start: Path | None = None,
     decoder_epochs: int = 0,
     snapshot_every: int = 0,
@@ -93,6 +94,7 @@ def train(
     Parameters
     ----------
     facts, minutes : what run.json says besides settings; stop after the epoch in which this time is over
+    epochs : of the flow after which training ends, those of earlier stages counted
     start : product of an earlier stage on the same images to go on from
     decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
     snapshot_every : epochs of the flow between two snapshots, from which a stopping point is chosen; 0: none
@@ -133,6 +135,7 @@ def train(
         network=flow.requires_grad_(True) if flow else None,
         before=before,
         minutes=minutes,
+        until=epochs,
         after_epoch=stage.after_epoch,
     )
     if rank() == 0:

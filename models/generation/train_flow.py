@@ -119,6 +119,7 @@ def train_flow(
     network: FlowNet | None = None,
     before: tuple[dict[str, float], ...] = (),
     minutes: float | None = None,
+    until: int | None = None,
     after_epoch: Callable[[Fitted], None] | None = None,
 ) -> Fitted:
     """Train into `out`; `network` and `before`: weights and history of an earlier stage."""
@@ -147,6 +148,7 @@ def train_flow(
         "flow",
         before=before,
         minutes=minutes,
+        until=until,
         after_epoch=after_epoch,
     )
 

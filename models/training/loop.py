@@ -95,6 +95,7 @@ def fit(
     steer: Callable[[torch.nn.Module, LoopSettings, int], Steering] | None = None,
     before: Sequence[dict[str, float]] = (),
     minutes: float | None = None,
+    until: int | None = None,
     after_epoch: Callable[[Fitted], None] | None = None,
 ) -> Fitted:
     """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
@@ -105,7 +106,9 @@ def fit(
     loss : network and batch -> the mean over its rows; calls the network as a function
     evaluate, steer : averaged network -> figures for the history; settings -> what moves the weights
     before : history of an earlier stage whose weights `network` holds
-    minutes, after_epoch : stop after the epoch in which this time is over; called once an epoch is kept
+    minutes : stop after the epoch in which this time is over
+    until : stop after so many epochs, those of `before` counted, where the settings would go on
+    after_epoch : called once an epoch is kept
 
     Raises
     ------
@@ -120,10 +123,11 @@ def fit(
     if checkpoint.exists():
         _resume(state, settings, checkpoint)
     begun = time.monotonic()
+    last = settings.epochs if until is None else min(until, settings.epochs)
     with _progress(shown=rank() == 0) as progress:
-        task = progress.add_task(label, total=settings.epochs * steps_per_epoch, shown="")
+        task = progress.add_task(label, total=last * steps_per_epoch, shown="")
         progress.update(task, completed=len(state.history) * steps_per_epoch)
-        for epoch in range(len(state.history), settings.epochs):
+        for epoch in range(len(state.history), last):
             started = time.monotonic()
 
             def show(value: float, epoch: int = epoch) -> None:
