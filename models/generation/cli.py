@@ -18,7 +18,14 @@ from models.generation.adapt_cli import adapt, few_shot
 from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
-from models.generation.solver_options import Guidance, Steps, chosen_solver
+from models.generation.solver_options import (
+    Guidance,
+    KeepAway,
+    Steps,
+    Tuned,
+    chosen_index,
+    chosen_solver,
+)
 from models.generation.study.choose_cli import stop, tune
 from models.generation.study.cli import confirm, fidelity, index, page, privacy, study
 from models.training.border import border
@@ -112,26 +119,14 @@ def sample(
     text: Annotated[float, typer.Option(min=0, max=1, help="Share with painted text.")] = 0.25,
     steps: Steps = None,
     guidance: Guidance = None,
-    solver: Annotated[
-        Path | None,
-        typer.Option(
-            help="Steps and guidance that busmap generator tune chose for the model: its tune.json."
-        ),
-    ] = None,
-    keep_away: Annotated[
-        Path | None,
-        typer.Option(
-            help="Index of training pictures (busmap generator index): draws too near are thrown away."
-        ),
-    ] = None,
+    solver: Tuned = None,
+    keep_away: KeepAway = None,
     adapter: Annotated[
         Path | None, typer.Option(help="File of an adapter that was made for the model.")
     ] = None,
 ) -> None:
     """Draw labelled images, masks and their table into OUT."""
     part, whole = shard_numbers(shard)
-    if solver and (steps or guidance is not None):
-        raise typer.BadParameter("--solver brings steps and guidance with it: give no others")
     with _border():
         drawing = import_module("models.generation.draw")
         repository = import_module("models.generation.repository")
@@ -144,7 +139,7 @@ def sample(
         asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
         solving = chosen_solver(generator.digest, solver, steps, guidance)
         own = repository.shard_of(count, part, whole)
-        near = import_module("models.generation.nearest").load_index(keep_away) if keep_away else None
+        near = chosen_index(keep_away)
         rate = repository.fill(generator, out, asked, solving, seed, own, near)
         speed = f", {rate:.2f} images/s" if rate else ", all there before"
         typer.echo(f"Drawn: {out}, images {own.first} to {own.stop - 1}{speed}")

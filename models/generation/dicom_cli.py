@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from models.generation.manifest import differences
-from models.generation.solver_options import Guidance, Steps, chosen_solver
+from models.generation.solver_options import (
+    Guidance,
+    KeepAway,
+    Steps,
+    Tuned,
+    chosen_index,
+    chosen_solver,
+)
 from models.training.border import border
 
 _border = partial(border, "generator")
@@ -33,13 +40,16 @@ def golden(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the set.")] = 1,
     steps: Steps = None,
     guidance: Guidance = None,
+    solver: Tuned = None,
+    keep_away: KeepAway = None,
 ) -> None:
     """Draw the golden set: 64 studies, no patients, at most 10 MB, with a manifest of their hashes."""
     with _border():
         device = import_module("models.training.device").best_device()
         generator = import_module("models.generation.product").load_generator(model, device)
-        solver = chosen_solver(generator.digest, None, steps, guidance)
-        digest = import_module("models.generation.golden").make_golden(generator, out, seed, solver)
+        solving = chosen_solver(generator.digest, solver, steps, guidance)
+        near = chosen_index(keep_away)
+        digest = import_module("models.generation.golden").make_golden(generator, out, seed, solving, near)
         typer.echo(f"Golden set: {out}; manifest {digest}")
 
 

@@ -17,6 +17,7 @@ from models.generation.dicom import Written, write_studies
 from models.generation.draw import Asked, usual_devices
 from models.generation.flow import Solver
 from models.generation.manifest import write_manifest
+from models.generation.nearest import NearIndex
 from models.generation.product import Generator
 from models.generation.repository import Shard, fill, read_rows
 
@@ -51,8 +52,17 @@ def write_set(repository: Path, out: Path, most: int | None = None) -> tuple[int
     )
 
 
-def make_golden(generator: Generator, out: Path, seed: int, solver: Solver, studies: int = STUDIES) -> str:
+def make_golden(
+    generator: Generator,
+    out: Path,
+    seed: int,
+    solver: Solver,
+    near: NearIndex | None = None,
+    studies: int = STUDIES,
+) -> str:
     """Draw the golden set into a new folder; returns the SHA-256 of its manifest.
+
+    `near`: draws too near to the pictures of this index are thrown away.
 
     Raises
     ------
@@ -62,7 +72,7 @@ def make_golden(generator: Generator, out: Path, seed: int, solver: Solver, stud
     asked = replace(_ASKED, devices=usual_devices(generator.facts))
     with tempfile.TemporaryDirectory(prefix="busmap-golden-") as scratch:
         # Two views a study at most.
-        fill(generator, Path(scratch), asked, solver, seed, Shard(0, 2 * studies))
+        fill(generator, Path(scratch), asked, solver, seed, Shard(0, 2 * studies), near)
         made, _, digest = write_set(Path(scratch), out, studies)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if made != studies or size > MAXIMUM_BYTES:

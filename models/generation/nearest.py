@@ -22,7 +22,6 @@ from models.generation.kid import Embedder
 
 SIDE = 64  # px at which pixels are compared
 SHIFTS = (-2, -1, 0, 1, 2)  # px of these, in both directions
-QUANTILE = 0.01  # of the distances of real pictures, below which a picture is too near
 Grey = npt.NDArray[np.uint8]
 Distances = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]

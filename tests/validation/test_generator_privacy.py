@@ -74,6 +74,19 @@ def test_a_generator_that_gives_nothing_away_passes():
     assert (figures.rejected, figures.generated, figures.real) == (3, 400, 300)
 
 
+def test_keeping_further_away_costs_draws_and_leaves_fewer_copies():
+    figures = judged(copies=40)
+    assert [one.quantile for one in figures.rejections] == [0.01, 0.02, 0.05, 0.1]
+    thrown = [one.thrown_away.count for one in figures.rejections]
+    assert thrown == sorted(thrown)
+    assert thrown[0] >= 40, "all planted ones are nearer than any real picture"
+    for one in figures.rejections:
+        assert one.copies["pixel"].count == 0
+        assert one.copies["pixel"].total == figures.generated - one.thrown_away.count
+        assert one.copies["feature"].count < figures.copies["feature"].count.count
+    assert judged(copies=400).rejections == [], "nothing would be left"
+
+
 def test_copies_and_twins_are_counted():
     for many in (1, 40):
         before, after = judged(), judged(copies=many, twice=many)

@@ -8,7 +8,7 @@ heart) must raise these figures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ from validation.statistics.roc import (
 BASELINE = 0.01  # share of real pictures that count as copies, by construction
 MEMBERSHIP_BOUND = 0.55
 PERMUTATIONS = 1000
+REJECTIONS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+)  # quantiles of real distances by pixels that sampling might keep away from
 WAYS = ("pixel", "feature")
 
 
@@ -70,12 +76,26 @@ class Membership:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """What sampling would have thrown away (further) at a distance by pixels, and the copies left.
+
+    `quantile`: share of real pictures of other patients below that distance.
+    """
+
+    quantile: float
+    distance: float
+    thrown_away: Proportion
+    copies: Mapping[str, Proportion]
+
+
+@dataclass(frozen=True)
 class Privacy:
     """All figures, by pixels and by features. `aside`: members against patients set aside in training."""
 
     generated: int
     real: int
     copies: Mapping[str, TooNear]
+    rejections: Sequence[Rejection]
     duplicates: Mapping[str, TooNear]
     retrieval: Mapping[str, Mapping[str, Retrieval]]
     membership: Membership
@@ -128,10 +148,12 @@ def privacy_figures(
         raise PredictionError(
             "the measures lack generated or real pictures: run busmap generator privacy anew"
         )
+    copies = {way: _too_near(near, made, way, seed) for way in WAYS}
     return Privacy(
         generated=int(made.sum()),
         real=int((~made).sum()),
-        copies={way: _too_near(near, made, way, seed) for way in WAYS},
+        copies=copies,
+        rejections=list(_rejections(near, made, copies)),
         duplicates={way: _too_near(twins, twins["kind"] == "generated", way, seed) for way in WAYS},
         retrieval={
             way: {
@@ -164,6 +186,23 @@ def _too_near(rows: Columns, made: npt.NDArray[np.bool_], way: str, seed: int) -
     both = Interval(float(low), float(high))
     passed = count.interval.low <= BASELINE
     return TooNear(threshold, count, both, passed, float(np.median(drawn)), float(np.median(real)))
+
+
+def _rejections(
+    near: Columns, made: npt.NDArray[np.bool_], copies: Mapping[str, TooNear]
+) -> Iterator[Rejection]:
+    """The same pictures, had those nearer by pixels than a quantile of real ones been thrown away."""
+    distances = near["pixel_distance"]
+    for quantile in REJECTIONS:
+        least = float(np.quantile(distances[~made], quantile))
+        kept = made & (distances >= least)
+        if not kept.any():
+            return
+        left = {
+            way: wilson(int((near[f"{way}_distance"][kept] < one.threshold).sum()), int(kept.sum()))
+            for way, one in copies.items()
+        }
+        yield Rejection(quantile, least, wilson(int((made & ~kept).sum()), int(made.sum())), left)
 
 
 def _retrieval(found: npt.NDArray[Any], asked: npt.NDArray[Any], seed: int) -> Retrieval:
@@ -201,14 +240,16 @@ _NOTES = (
 )
 
 
+def _share(one: Proportion) -> str:
+    return f"{number(one.value, one.interval, 4)}, {one.count} of {one.total}"
+
+
 def _tables(figures: Privacy) -> list[Table]:
     verdict = {True: "passed", False: "missed"}
     rows = []
     for name, group in (("copies", figures.copies), ("duplicates within the set", figures.duplicates)):
         for way, one in group.items():
-            share = (
-                f"{number(one.count.value, one.count.interval, 4)}, {one.count.count} of {one.count.total}"
-            )
+            share = _share(one.count)
             medians = f"{one.median:.3f} / {one.median_of_real:.3f}"
             both = f"{one.with_threshold.low:.4f} to {one.with_threshold.high:.4f}"
             rows.append(
@@ -236,8 +277,22 @@ def _tables(figures: Privacy) -> list[Table]:
     member = [("members against patients of the other half", figures.membership)]
     if figures.aside is not None:
         member.append(("members against patients set aside", figures.aside))
+    stricter = [
+        (
+            f"nearer than {one.quantile:.0%} of real ones",
+            f"{one.distance:.4f}",
+            _share(one.thrown_away),
+            *(_share(one.copies[way]) for way in WAYS),
+        )
+        for one in figures.rejections
+    ]
     return [
         near,
+        Table(
+            "Had sampling kept further away: of the same pictures, thrown away and copies left",
+            ("thrown away", "distance by pixels", "share thrown away", "copies by pixels", "by features"),
+            stricter,
+        ),
         Table("Retrieval of the patient", ("pictures", "share", "by chance", "p"), retrieval),
         Table(
             f"Membership inference by the flow's loss (bound {MEMBERSHIP_BOUND})",

@@ -64,13 +64,21 @@ def index(
     out: Annotated[
         Path, typer.Option(help="File of the index; holds real pictures in small, not to be passed on.")
     ],
+    quantile: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of real pictures, of patients set aside, that would count as too near.",
+        ),
+    ] = 0.05,
 ) -> None:
     """Index the pictures that a generator learned from, so that sampling can keep away from them."""
     with _border():
         privacy_module = import_module("models.generation.study.privacy")
         facts = generator_facts(model)
         learned = learned_half(read_busbra(data), facts, out.parent)
-        thresholds = privacy_module.write_index(learned, out)
+        thresholds = privacy_module.write_index(learned, out, quantile)
         shown = ", ".join(f"{kind} {value:.4f}" for kind, value in thresholds.items())
         typer.echo(f"Index: {out}; too near below {shown} (0 the same, 2 the opposite)")
 

@@ -68,12 +68,12 @@ KINDS: Final = (
 
 @dataclass(frozen=True)
 class FewSettings:
-    """How every piece is made. `images`: drawn for each classifier; `updates` an epoch of its training."""
+    """How every piece is made. `images`: drawn for each classifier; `updates` an epoch: a pass over them."""
 
     adapt: AdaptSettings = _ADAPT
     diagnosis: LoopSettings = diagnosis.DEFAULTS
-    images: int = 400
-    updates: int = 25
+    images: int = 200
+    updates: int = 12
     solver: Solver = _SOLVER
     loss_draws: int = 32
 

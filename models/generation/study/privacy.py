@@ -24,7 +24,6 @@ from models.generation.conditions import CLASSES, NO_LESION
 from models.generation.frames import FrameSet, prepare
 from models.generation.kid import Embedder
 from models.generation.nearest import (
-    QUANTILE,
     Nearest,
     feature_vectors,
     nearest_features,
@@ -40,6 +39,9 @@ from models.training.run import begin_run
 
 Grey = npt.NDArray[np.uint8]
 MASK_SIDE = 32  # px at which outlines are compared
+# Quantile of real distances below which a draw is thrown away. The first percentile, below which a
+# picture counts as a copy, rests on a dozen frames of the few patients set aside: too few.
+REJECTED = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,11 @@ def half_of(records: Sequence[Record], facts: Mapping[str, Any], cache: Path) ->
     return Half(records, frames, frozenset(facts["validation_patients"]))
 
 
-def write_index(learned: Half, path: Path) -> dict[str, float]:
+def write_index(learned: Half, path: Path, quantile: float = REJECTED) -> dict[str, float]:
     """The index of pictures learned from; its thresholds, from the patients set aside.
 
-    The threshold is the first percentile of what the frames of patients set aside keep from those learned
-    from; where none shows tissue alone, that of lesions stands for both.
+    The threshold is this quantile of what the frames of patients set aside keep from those learned from;
+    where none shows tissue alone, that of lesions stands for both.
     """
     vectors = pixel_vectors(learned.frames.grey)
     inside, lesion = learned.learned_from(), learned.shows_lesion()
@@ -88,7 +90,7 @@ def write_index(learned: Half, path: Path) -> dict[str, float]:
     thresholds = {}
     for kind, own in (("lesion", lesion[aside]), ("tissue", ~lesion[aside])):
         chosen = own if own.any() else np.ones(len(aside), bool)
-        thresholds[kind] = float(np.quantile(distance[chosen], QUANTILE))
+        thresholds[kind] = float(np.quantile(distance[chosen], quantile))
     save_index(vectors, thresholds, path)
     return thresholds
 

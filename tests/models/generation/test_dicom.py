@@ -36,6 +36,7 @@ from models.generation.draw import Asked, Row  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
 from models.generation.golden import make_golden, write_set  # noqa: E402
 from models.generation.manifest import differences, read_manifest, sha256_of  # noqa: E402
+from models.generation.nearest import NearIndex, pixel_vectors  # noqa: E402
 from models.generation.repository import Shard, fill, picture_paths, read_rows  # noqa: E402
 from operators.eligibility import made_by_busmap  # noqa: E402
 from operators.load_study import find_input_files, load_study  # noqa: E402
@@ -259,6 +260,22 @@ def test_a_golden_set_is_drawn_locked_and_checked(generator, tmp_path):
     result = CliRunner().invoke(app, ["verify", str(tmp_path / "golden")])
     assert result.exit_code == 1
     assert "3 differences" in result.output
+
+
+def test_a_golden_set_keeps_away_from_training_pictures(generator, tmp_path):
+    some = pixel_vectors(np.random.default_rng(1).integers(0, 256, (2, 64, 64), dtype=np.uint8))
+    free = make_golden(generator, tmp_path / "free", 7, SOLVER, studies=2)
+    far = NearIndex(some, {"lesion": 0.0, "tissue": 0.0}, "far")
+    assert make_golden(generator, tmp_path / "far", 7, SOLVER, far, studies=2) == free
+    with pytest.raises(DataError, match="too near"):
+        make_golden(
+            generator,
+            tmp_path / "near",
+            7,
+            SOLVER,
+            NearIndex(some, {"lesion": 2.1, "tissue": 2.1}, "near"),
+            studies=2,
+        )
 
 
 def test_a_set_too_large_is_none(generator, tmp_path, monkeypatch):

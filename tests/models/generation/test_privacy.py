@@ -136,6 +136,10 @@ def test_the_verbs_index_and_privacy(made_data, stage, repository, tmp_path):
     near = load_index(index)
     assert set(near.thresholds) == {"lesion", "tissue"}
     assert all(0 < value < 2 for value in near.thresholds.values())
+    less = tmp_path / "less" / "near.npz"
+    made = CliRunner().invoke(app, list(map(str, ["index", *model, "--out", less, "--quantile", "0.01"])))
+    assert made.exit_code == 0, made.output
+    assert load_index(less).thresholds["lesion"] < near.thresholds["lesion"], "fewer are thrown away"
     drawn = ["sample", "--model", stage / "product", "--out", tmp_path / "kept", "--count", 4, "--steps", 1]
     devices = ["--devices", "GE Logiq 5", "--keep-away", index]
     kept = CliRunner().invoke(app, list(map(str, [*drawn, *devices])))
