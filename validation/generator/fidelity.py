@@ -1,13 +1,14 @@
 """How true to life generated pictures are, against what real pictures are to each other.
 
-Promises: every comparison of features is made on ten random halves of like size, so that numbers of pictures
-do not decide; beside each stands real against real. The features are ImageNet's EfficientNet-Lite0 and an
+Promises: every comparison of features is made over random halves of the patients, with equal numbers of
+pictures, so that numbers do not decide; the yardstick is real against real, each half against the rest of the
+same patients, whom no network that looks has seen. The features are ImageNet's EfficientNet-Lite0 and an
 outlining net's: values do not compare with published ones, which are Inception's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from models.generation.distances import fid, kid, precision_recall
+from models.generation.halves import half_interval, patient_halves
 from validation.generator.files import Columns, read_columns, read_facts
 from validation.generator.report import Section, Table
 from validation.generator.shown import area, estimate, number
@@ -33,10 +35,13 @@ from validation.statistics.roc import (
 )
 
 DICE_TARGET = 0.80
-SUBSETS = 10
+HALVES = 50
+NEIGHBOUR = 3  # k of precision and recall
 NETWORKS: Mapping[str, str] = {"imagenet": "ImageNet's encoder", "outline": "outlining net of the other half"}
 SETS = ("generated", "learned", "other")
-PAIRS = (("generated", "learned"), ("generated", "other"), ("other", "learned"))
+SEEN = SETS[:2]  # what the networks look at: they were trained on the other half
+JUDGED, YARDSTICK = "generated against learned", "learned against learned"
+_ANEW = "run busmap generator fidelity anew"
 _STATISTICS: Mapping[str, str] = {
     "shape": "Nakagami shape",
     "down": "half-width down, px",
@@ -45,23 +50,14 @@ _STATISTICS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Distance:
-    """Mean over the subsets, and the least and greatest of them."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Likeness:
-    """Of `size` against `size` pictures: the first set is the one judged, the second the reference."""
+    """Of `size` against `size` pictures: means over halves of the patients, intervals of `half_interval`."""
 
     size: int
-    kid: Distance
-    fid: Distance
-    precision: Distance
-    recall: Distance
+    kid: Estimate
+    fid: Estimate
+    precision: Estimate
+    recall: Estimate
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,9 @@ def judge_fidelity(folder: Path, resamples: int, seed: int) -> Section:
     speckle = read_columns(folder / "speckle.parquet", ("set", "patient_id", *_STATISTICS), "fidelity")
     try:
         with np.load(folder / "features.npz") as arrays:
-            features = {(net, name): arrays[f"{net}_{name}"] for net in NETWORKS for name in SETS}
+            features = {(net, name): arrays[f"{net}_{name}"] for net in NETWORKS for name in SEEN}
     except (OSError, ValueError, KeyError):
-        raise PredictionError(
-            f"{folder / 'features.npz'} cannot be read: run busmap generator fidelity anew"
-        ) from None
+        raise PredictionError(f"{folder / 'features.npz'} cannot be read: {_ANEW}") from None
     figures = fidelity_figures(features, rows, speckle, resamples=resamples, seed=seed)
     plots = [
         share_plot(title, title, [(name, speckle[key][speckle["set"] == name].tolist()) for name in SETS])
@@ -124,11 +118,9 @@ def fidelity_figures(
     seed: int,
 ) -> Fidelity:
     """All figures from features by network and set, and the rows of the two tables."""
+    owners = rows["patient_id"][rows["set"] == "learned"].astype(str).tolist()
     likeness = {
-        network: {
-            f"{one} against {other}": _likeness(features[network, one], features[network, other], seed)
-            for one, other in PAIRS
-        }
+        network: _likeness(features[network, "generated"], features[network, "learned"], owners, seed)
         for network in NETWORKS
     }
     obedience = {
@@ -142,15 +134,37 @@ def fidelity_figures(
     return Fidelity(likeness, obedience, obedience["generated"].dice.value >= DICE_TARGET, distances)
 
 
-def _likeness(one: npt.NDArray[Any], other: npt.NDArray[Any], seed: int) -> Likeness:
+def _likeness(
+    made: npt.NDArray[Any], real: npt.NDArray[Any], owners: Sequence[str], seed: int
+) -> dict[str, Likeness]:
+    """Generated and real pictures (features, rows) against the same random halves of the real patients.
+
+    The real pictures compared are those of the patients not in the half; as many are drawn of all.
+    """
+    if len(real) != len(owners):
+        raise PredictionError(f"features and rows of real pictures differ in number: {_ANEW}")
     random = np.random.default_rng(seed)
-    size = min(len(one), len(other)) // 2
-    found = []
-    for _ in range(SUBSETS):
-        first, second = (part[random.choice(len(part), size, replace=False)] for part in (one, other))
-        found.append((kid(first, second), fid(first, second), *precision_recall(second, first)))
-    columns = np.array(found)
-    return Likeness(size, *(Distance(float(c.mean()), float(c.min()), float(c.max())) for c in columns.T))
+    halves = patient_halves(owners, random, HALVES)
+    rests = [np.setdiff1d(np.arange(len(real)), half) for half in halves]
+    size = min([len(made) // 2, *(len(part) for part in (*halves, *rests))], default=0)
+    if size <= NEIGHBOUR:
+        raise PredictionError(f"too few pictures or patients to compare halves of: {_ANEW} with more")
+    found: dict[str, list[tuple[float, ...]]] = {JUDGED: [], YARDSTICK: []}
+    for half, rest in zip(halves, rests, strict=True):
+        reference, beside = (real[random.choice(part, size, replace=False)] for part in (half, rest))
+        drawn = made[random.choice(len(made), size, replace=False)]
+        for name, own in ((JUDGED, drawn), (YARDSTICK, beside)):
+            shares = precision_recall(reference, own, NEIGHBOUR)
+            found[name].append((kid(own, reference), fid(own, reference), *shares))
+    return {
+        name: Likeness(size, *(_over_halves(column) for column in np.array(values).T))
+        for name, values in found.items()
+    }
+
+
+def _over_halves(values: npt.NDArray[np.float64]) -> Estimate:
+    mean = float(values.mean())
+    return Estimate(mean, Interval(*half_interval(mean, values)))
 
 
 def _obedience(rows: Columns, resamples: int, seed: int) -> Obedience:
@@ -195,9 +209,11 @@ def _ks_distance(rows: Columns, key: str, name: str, resamples: int, seed: int) 
 
 
 _NOTES = (
-    "KID, FID, precision and recall (k = 3): mean over ten random halves of like size (least to greatest). "
-    "The features are not Inception's: values do not compare with published ones. Yardstick: other against "
-    "learned, both real.",
+    f"KID, FID, precision and recall (k = {NEIGHBOUR}): mean over {HALVES} random halves of the patients "
+    "learned from; generated pictures, and as the yardstick (learned against learned) the real ones of the "
+    "patients left over, against the same half, as many of each. Interval: 1.96 times what a figure strays "
+    "over the halves (delete-d jackknife, by patient). The features are not Inception's: values do not "
+    "compare with published ones. No network that looks was trained on a picture judged here.",
     "Obedience: by networks trained on real pictures of the other half; beside it what they find in real "
     "pictures of the half learned from. A resampled Kolmogorov-Smirnov distance lies above the true one: an "
     "interval may not hold its figure where sets are alike.",
@@ -208,11 +224,17 @@ def _tables(figures: Fidelity) -> list[Table]:
     tables = []
     for network, pairs in figures.likeness.items():
         rows = [
-            (name, str(one.size), *(_shown(d) for d in (one.kid, one.fid, one.precision, one.recall)))
+            (
+                name,
+                str(one.size),
+                *(estimate(own, 4) for own in (one.kid, one.fid, one.precision, one.recall)),
+            )
             for name, one in pairs.items()
         ]
         titles = ("sets", "pictures of each", "KID", "FID", "precision", "recall")
-        tables.append(Table(f"Features of {NETWORKS[network]}", titles, rows))
+        tables.append(
+            Table(f"Features of {NETWORKS[network]} (intervals over halves of the patients)", titles, rows)
+        )
     seen = [
         (name, str(one.pictures), estimate(one.dice), area(one.lesion_class), _share(one.device))
         for name, one in figures.obedience.items()
@@ -233,10 +255,6 @@ def _tables(figures: Fidelity) -> list[Table]:
     columns = ("statistic", "generated to learned", "other to learned (real)")
     tables.append(Table("Speckle: Kolmogorov-Smirnov distance", columns, speckle))
     return tables
-
-
-def _shown(distance: Distance) -> str:
-    return number(distance.value, Interval(distance.low, distance.high), 4)
 
 
 def _share(share: Proportion | None) -> str:

@@ -1,12 +1,12 @@
 """How true to life generated pictures are: features, obedience, speckle, measured and not judged.
 
-Promises: what looks at the pictures was trained on the other half, which neither generator nor arm has seen;
-real pictures of the generator's own half are measured beside as the yardstick. Resumes within the networks'
-training.
+Promises: what looks at the pictures was trained on the other half and sees none of that half again: it looks
+at generated pictures and, as the yardstick, at real ones of the generator's own half. Resumes within the
+networks' training.
 
-Files: features.npz (of ImageNet's encoder and of the outlining net, by set), obedience.parquet,
-speckle.parquet, fidelity.json. Sets: generated; learned (real, of the generator's half); other (real, of
-the other half).
+Files: features.npz (of ImageNet's encoder and of the outlining net, of the sets generated and learned, rows
+as in obedience.parquet), obedience.parquet, speckle.parquet, fidelity.json. Sets: generated; learned (real,
+of the generator's half); other (real, of the other half: speckle alone).
 """
 
 from __future__ import annotations
@@ -120,22 +120,23 @@ def measure_fidelity(
     begin_run(out, facts, "fidelity.json")
     outliner = _outliner(other.records, repository, out / "judges" / "segmentation", settings.segmentation)
     classifier = _classifier(other.records, repository, out / "judges" / "diagnosis", settings.diagnosis)
-    sets = (made, real_set("learned", learned), real_set("other", other))
+    looked_at = (made, real_set("learned", learned))
+    apart = real_set("other", other)
     embed = Embedder(generator.device)
-    features = {one.name: features_of(list(one.grey), embed) for one in sets}
-    squares = {one.name: squares_of(zip(one.grey, one.mask, strict=True)) for one in sets}
+    features = {one.name: features_of(list(one.grey), embed) for one in looked_at}
+    squares = {one.name: squares_of(zip(one.grey, one.mask, strict=True)) for one in looked_at}
     own = {f"outline_{name}": _outline_features(outliner, part) for name, part in squares.items()}
     arrays = {**{f"imagenet_{name}": values for name, values in features.items()}, **own}
     unfinished = out / ".features.partial.npz"
     np.savez(unfinished, **arrays)  # type: ignore[arg-type]
     unfinished.replace(out / "features.npz")
-    devices = _device_classifier(features["other"], sets[2].devices)
+    devices = _device_classifier(features_of(list(apart.grey), embed), apart.devices)
     rows: list[dict[str, Any]] = []
-    for one in sets[:2]:
+    for one in looked_at:
         seen = devices.predict(features[one.name]) if devices else [""] * len(one.ids)
         rows += _obedience(one, outliner, classifier, squares[one.name], seen)
     write_rows(rows, out / "obedience.parquet")
-    write_rows([row for one in sets for row in _speckle(one)], out / "speckle.parquet")
+    write_rows([row for one in (*looked_at, apart) for row in _speckle(one)], out / "speckle.parquet")
 
 
 def _outliner(

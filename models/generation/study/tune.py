@@ -7,9 +7,7 @@ noise), so that settings differ in nothing else. Kept setting by setting: a kill
 The rule: guidance with the least KID at the steps given; then, at that guidance, the fewest steps that are
 not worse than the best, that is the interval of whose difference to it reaches 0.
 
-The interval of a KID, and of a difference, is 1.96 times what it strays over random halves of the patients: a
-half drawn without replacement varies about the whole as much as the whole about the truth (the delete-d
-jackknife with d half of n: Shao & Wu 1989, doi:10.1214/aos/1176347263).
+The interval of a KID, and of a difference, is that of `halves.py`: over random halves of the patients.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ from models.generation.distances import kid
 from models.generation.draw import BATCH, image_seed, solved
 from models.generation.flow import Request, Solver
 from models.generation.frames import FrameSet
+from models.generation.halves import HALVES, half_interval, patient_halves
 from models.generation.kid import Embedder
 from models.generation.pictures import save_grid, save_intervals
 from models.generation.product import Generator
@@ -38,7 +37,6 @@ from models.generation.study.probe import features_of
 from models.training.run import begin_run, cached
 
 FILE: Final = "tune.json"
-HALVES: Final = 200
 _SHOWN = 8  # pictures of each setting in the grid
 Floats = npt.NDArray[np.float64]
 
@@ -96,7 +94,7 @@ def tune(
     begin_run(out, about, "run.json")
     frames, embed = learned.frames, Embedder(generator.device)
     real = features_of(list(frames.grey[chosen]), embed)
-    halves = _halves(patients, seed)
+    halves = patient_halves(patients, np.random.default_rng([seed, 17]))
 
     def tried(solver: Solver) -> Tried:
         path = out / "drawn" / f"guidance-{solver.guidance:g}-steps-{solver.steps}.npz"
@@ -152,16 +150,6 @@ def _frames_aside(learned: Half, count: int) -> npt.NDArray[np.int64]:
     return frames
 
 
-def _halves(patients: Sequence[str], seed: int) -> list[npt.NDArray[np.intp]]:
-    """Positions of the pictures of random halves of the patients."""
-    random = np.random.default_rng([seed, 17])
-    names, place = np.unique(np.asarray(patients), return_inverse=True)
-    size = max(1, len(names) // 2)
-    drawn = [random.choice(len(names), size, replace=False) for _ in range(HALVES)]
-    halves = [np.flatnonzero(np.isin(place, half)) for half in drawn]
-    return [half for half in halves if len(half) > 1]
-
-
 def _drawn(
     generator: Generator,
     frames: FrameSet,
@@ -192,18 +180,13 @@ def _request(frames: FrameSet, chosen: npt.NDArray[np.int64]) -> Request:
     )
 
 
-def _interval(value: float, by_half: Floats) -> tuple[float, float]:
-    half_width = 1.96 * float(np.sqrt(np.square(by_half - value).mean()))
-    return value - half_width, value + half_width
-
-
 def _beside(one: Tried, other: Tried) -> tuple[float, float]:
     """Interval of the difference of two settings, on the same halves."""
-    return _interval(one.kid - other.kid, one.by_half - other.by_half)
+    return half_interval(one.kid - other.kid, one.by_half - other.by_half)
 
 
 def _shown(one: Tried) -> str:
-    low, high = _interval(one.kid, one.by_half)
+    low, high = half_interval(one.kid, one.by_half)
     return f"{one.kid:.4f} ({low:.4f} to {high:.4f})"
 
 
@@ -225,7 +208,7 @@ def _write(
             "guidance": one.solver.guidance,
             "steps": one.solver.steps,
             "kid": one.kid,
-            "interval": _interval(one.kid, one.by_half),
+            "interval": half_interval(one.kid, one.by_half),
             "minus_chosen": one.kid - choice.kid,
             "minus_chosen_interval": _beside(one, choice),
         }
@@ -238,4 +221,4 @@ def _write(
 
 
 def _point(place: float, one: Tried) -> tuple[float, float, float, float]:
-    return place, one.kid, *_interval(one.kid, one.by_half)
+    return place, one.kid, *half_interval(one.kid, one.by_half)

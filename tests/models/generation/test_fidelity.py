@@ -49,8 +49,12 @@ def test_fidelity_from_pictures_to_report(made_data, stage, generator, tmp_path,
     other = {record.device for record in read_busbra(made_data) if record.fold in (3, 4)}
     assert {row["device_seen"] for row in rows} <= other, "the classifier of devices knows the other half"
     with np.load(folder / "features.npz") as features:
-        assert {name: len(features[name]) for name in features}["imagenet_generated"] == 24
-        assert features["outline_other"].shape[1] == 432
+        seen = {name: len(features[name]) for name in features}
+        assert features["outline_learned"].shape[1] == 432
+    counts = {"generated": 24, "learned": len(records)}
+    assert seen == {f"{net}_{name}": n for net in ("imagenet", "outline") for name, n in counts.items()}, (
+        "no network looks at pictures that it was trained on"
+    )
     sets = {row["set"] for row in pq.read_table(folder / "speckle.parquet").to_pylist()}
     assert sets <= {"generated", "learned", "other"}
     judged = CliRunner().invoke(validate, ["generator", str(folder), "--resamples", "100"])

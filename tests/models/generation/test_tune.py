@@ -17,7 +17,6 @@ from typer.testing import CliRunner  # noqa: E402
 from models.data.busbra import read_busbra  # noqa: E402
 from models.data.record import DataError  # noqa: E402
 from models.generation.cli import app  # noqa: E402
-from models.generation.distances import kid  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
 from models.generation.study import tune as tuning  # noqa: E402
 from models.generation.study.privacy import half_of  # noqa: E402
@@ -94,26 +93,6 @@ def test_fewer_steps_are_taken_unless_they_are_told_to_be_worse():
     assert fewest_steps([few, usual, most]).solver.steps == 8
     assert fewest_steps([worse, usual, most]).solver.steps == 24
     assert fewest_steps([worse, most]).solver.steps == 24
-
-
-def test_random_halves_vary_as_the_whole_does():
-    """The spread over halves is that over fresh sets (KID of Gaussians, 60 patients of 2 pictures)."""
-    random = np.random.default_rng(0)
-    patients = [f"p{i // 2}" for i in range(120)]
-
-    def features(shift):
-        return (
-            np.repeat(random.standard_normal((60, 8)), 2, 0) + 0.3 * random.standard_normal((120, 8)) + shift
-        )
-
-    fresh, halved = [], []
-    for _ in range(40):
-        real, made = features(0), features(0.5)
-        fresh.append(kid(real, made))
-        by_half = np.array([kid(real[half], made[half]) for half in tuning._halves(patients, 1)[:60]])
-        low, high = tuning._interval(fresh[-1], by_half)
-        halved.append((high - low) / (2 * 1.96))
-    assert np.mean(halved) == pytest.approx(np.std(fresh), rel=0.45)
 
 
 def test_sample_draws_with_what_was_chosen(made_data, stage, tmp_path, tuned, generator):
