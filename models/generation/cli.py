@@ -26,7 +26,7 @@ from models.generation.solver_options import (
     chosen_index,
     chosen_solver,
 )
-from models.generation.study.choose_cli import stop, tune
+from models.generation.study.choose_cli import speckle, stop, tune
 from models.generation.study.cli import confirm, fidelity, index, page, privacy, study
 from models.training.border import border
 
@@ -34,7 +34,7 @@ app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled im
 
 app.add_typer(paper, name="paper")
 _DRAWN = (adapt, few_shot, dicom, golden, verify)
-_MEASURED = (tune, stop, index, privacy, fidelity, study, confirm, page)
+_MEASURED = (tune, stop, speckle, index, privacy, fidelity, study, confirm, page)
 for verb in (*_DRAWN, *_MEASURED):
     app.command()(verb)
 

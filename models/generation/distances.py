@@ -17,9 +17,22 @@ Floats = npt.NDArray[np.floating]
 
 def kid(one: Floats, other: Floats) -> float:
     """KID of two sets of features, (n, d) and (m, d); may fall below zero for equal distributions."""
+    return kid_of_kernels(kernel(one, one), kernel(other, other), kernel(one, other))
+
+
+def kernel(one: Floats, other: Floats) -> Floats:
+    """The cubic polynomial kernel between sets of features, (n, d) and (m, d): (n, m)."""
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    within = [_off_diagonal_mean(_kernel(part, part)) for part in (one, other)]
-    return float(sum(within) - 2 * _kernel(one, other).mean())
+    values: Floats = (one @ other.T / one.shape[1] + 1) ** 3
+    return values
+
+
+def kid_of_kernels(one: Floats, other: Floats, between: Floats) -> float:
+    """KID of two sets from the kernel within each, (n, n) and (m, m), and between them, (n, m).
+
+    Of parts of the sets it follows from parts of the kernels, which are the dear part.
+    """
+    return float(_off_diagonal_mean(one) + _off_diagonal_mean(other) - 2 * between.mean())
 
 
 def fid(one: Floats, other: Floats) -> float:
@@ -60,10 +73,6 @@ def _distances(one: Floats, other: Floats) -> Floats:
     return np.maximum(squares, 0)
 
 
-def _kernel(one: Floats, other: Floats) -> Floats:
-    return (one @ other.T / one.shape[1] + 1) ** 3
-
-
-def _off_diagonal_mean(kernel: Floats) -> float:
-    count = len(kernel)
-    return float((kernel.sum() - np.trace(kernel)) / (count * (count - 1)))
+def _off_diagonal_mean(values: Floats) -> float:
+    count = len(values)
+    return float((values.sum() - np.trace(values)) / (count * (count - 1)))

@@ -1,4 +1,4 @@
-"""`busmap generator tune` and `stop`: chosen on the patients that a generator set aside."""
+"""`busmap generator tune`, `stop` and `speckle`: chosen on the patients that a generator set aside."""
 
 from __future__ import annotations
 
@@ -37,6 +37,26 @@ def tune(
         generator = import_module("models.generation.product").load_generator(model, device)
         chosen = module.tune(generator, learned, out, module.Grid(*grid, at), count, seed, typer.echo)
         typer.echo(f"Chosen: guidance {chosen.guidance:g}, {chosen.steps} steps: {out / module.FILE}")
+
+
+def speckle(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="Product of the generator.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
+    count: Annotated[int, typer.Option(min=8, help="Frames rebuilt in each way.")] = 256,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of noise, scatterers, halves and pictures shown.")
+    ] = 1,
+) -> None:
+    """Compare ways to make speckle on the patients set aside; says what NOTICE has to name."""
+    with _border():
+        module = import_module("models.generation.study.speckle_compare")
+        learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
+        device = import_module("models.training.device").best_device()
+        generator = import_module("models.generation.product").load_generator(model, device)
+        real = module.compare_speckle(generator, learned, out, count, seed, typer.echo)
+        typer.echo(f"Compared: {out / module.FILE}, {out / module.PICTURE}")
+        typer.echo(f"Name in NOTICE, if the picture is passed on: BUS-BRA pictures {', '.join(real)}")
 
 
 def stop(

@@ -37,11 +37,16 @@ class Speckle:
 
 def speckle_of(grey: Grey, mask: Mask) -> Speckle | None:
     """Statistics of the tissue of a picture, uint8 and bool (s, s); None without a window of either size."""
-    narrow, wide = list(_windows(grey, mask, WINDOW_PX)), list(_windows(grey, mask, WIDE_PX))
-    if not narrow or not wide:
+    narrow, widths = list(_windows(grey, mask, WINDOW_PX)), tissue_half_widths(grey, mask)
+    if not narrow or widths is None:
         return None
-    down, across = half_widths(np.stack(wide))
-    return Speckle(float(np.median([nakagami_shape(envelope(part)) for part in narrow])), down, across)
+    return Speckle(float(np.median([nakagami_shape(envelope(part)) for part in narrow])), *widths)
+
+
+def tissue_half_widths(grey: Grey, mask: Mask) -> tuple[float, float] | None:
+    """Half-widths of the autocorrelation of tissue, px, down and across; None without a window."""
+    wide = list(_windows(grey, mask, WIDE_PX))
+    return half_widths(np.stack(wide)) if wide else None
 
 
 def envelope(grey: npt.NDArray[np.generic]) -> Floats:

@@ -78,7 +78,7 @@ def tune(
     DataError
         Fewer than two patients were set aside.
     """
-    chosen = _frames_aside(learned, count)
+    chosen = frames_aside(learned, count)
     patients = learned.owners(chosen)
     if len(set(patients)) < 2:
         raise DataError("fewer than two patients were set aside: nothing can be chosen on so few")
@@ -142,7 +142,7 @@ def chosen_solver(path: Path, model: str) -> Solver:
     return solver
 
 
-def _frames_aside(learned: Half, count: int) -> npt.NDArray[np.int64]:
+def frames_aside(learned: Half, count: int) -> npt.NDArray[np.int64]:
     """Up to `count` frames of the patients set aside, spread evenly over them all."""
     aside = np.setdiff1d(np.arange(len(learned.frames.source)), learned.learned_from())
     places = np.linspace(0, len(aside) - 1, min(count, len(aside))).round().astype(np.int64)

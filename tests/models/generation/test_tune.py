@@ -62,7 +62,7 @@ def test_every_setting_is_judged_and_the_least_kid_guides(tuned, generator):
 def test_nobody_learned_from_has_a_say(generator, learned, tuned, tmp_path):
     """Other pictures of those learned from change no figure; other pictures of those set aside do."""
     before = json.loads((tuned[0] / "tune.json").read_text())["tried"]
-    for own, changes in ((learned.learned_from(), False), (tuning._frames_aside(learned, COUNT), True)):
+    for own, changes in ((learned.learned_from(), False), (tuning.frames_aside(learned, COUNT), True)):
         grey = learned.frames.grey.copy()
         grey[own] = 255 - grey[own]
         other = replace(learned, frames=replace(learned.frames, grey=grey))
