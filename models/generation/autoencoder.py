@@ -5,7 +5,8 @@ draws texture from noise that it is given at every scale: the same latent, mask 
 picture. Normalisation of groups, not batches: one picture decodes as it does among others.
 
 Sources: variational autoencoder with a patch critic, Esser et al. 2021 (arXiv:2012.09841); noise injection,
-Karras et al. 2019 (arXiv:1812.04948).
+Karras et al. 2019 (arXiv:1812.04948); critic of patches, Isola et al. 2017 (arXiv:1611.07004), under spectral
+normalisation, Miyato et al. 2018 (arXiv:1802.05957).
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ class Critic(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        # Bounds how fast verdicts change with the picture (Miyato et al. 2018, arXiv:1802.05957)
         normal = nn.utils.parametrizations.spectral_norm
         self.layers = nn.Sequential(
             normal(nn.Conv2d(2, width, 4, stride=2, padding=1)),
