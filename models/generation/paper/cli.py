@@ -30,7 +30,7 @@ def train(
     side: Annotated[int, typer.Option(min=8, help="Side of the picture in pixels, a multiple of 8.")] = 160,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs.")] = 70,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step, all processes together.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
 ) -> None:
     """Train as published. Meant for a GPU: on two cores one step at 160 px takes most of a minute."""
     chosen = fold_numbers(folds)
@@ -73,6 +73,7 @@ def speed(
     out: Annotated[Path | None, typer.Option(help="File for all figures (JSON).")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the shipping generator's solver.")] = 12,
     guidance: Annotated[float, typer.Option(min=0, help="Its guidance in the usual scale; 1 is none.")] = 1.5,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Both on the GPU instead of the CPU.")] = False,
 ) -> None:
     """Time the generator that ships and the published one in one run, and say how many times faster it is.
 
@@ -84,12 +85,14 @@ def speed(
         from models.generation.product import load_generator
         from models.training.device import best_device
 
-        device = best_device()
+        device = best_device(gpu=gpu)
+        if gpu and device.type == "cpu":
+            raise typer.BadParameter("--gpu: torch finds no GPU on this machine")
         generator = load_generator(model, device)
         found = compare(generator, Solver(steps, guidance), generator.prior.side)
         if out is not None:
             out.write_text(json.dumps(found.facts(), indent=1) + "\n", encoding="utf-8")
-    typer.echo(f"{found.side} px, {found.threads} threads, one run:")
+    typer.echo(f"{found.side} px, {found.device}, {found.threads} threads, one run:")
     typer.echo(
         f"shipping, {steps} steps, guidance {guidance}: {found.image_seconds:.3f} s an image "
         f"(median of {len(found.shipping_seconds)} batches)"

@@ -1,12 +1,12 @@
 """The generator that ships against the published configuration: seconds an image, in one run on one machine.
 
-Promises: both draw pictures of the same side on the same threads; the one that ships is timed before and
-after the published one, so that a machine whose load drifts is fair to both. Medians; nothing is assumed.
+Promises: both draw pictures of the same side on the same device and threads, which the figures name; the one
+that ships is timed before and after the published one, so that a machine whose load drifts is fair to both.
+Medians; nothing is assumed.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -18,6 +18,7 @@ from models.generation.flow import Solver
 from models.generation.paper.network import NetworkSettings
 from models.generation.paper.speed import FUSED, WHOLE_MAP, PaperTime, time_paper
 from models.generation.product import Generator
+from models.training.device import device_name, seconds_now
 
 _BATCHES = 2  # timed before, and as many after
 
@@ -27,6 +28,7 @@ class Comparison:
     """Times of both; `shipping_seconds`: of each batch, an image."""
 
     side: int
+    device: str
     threads: int
     solver: Solver
     shipping_seconds: tuple[float, ...]
@@ -53,18 +55,20 @@ class Comparison:
 def compare(
     generator: Generator, solver: Solver, side: int, network: NetworkSettings | None = None
 ) -> Comparison:
-    """Time both at `side` pixels, that of the generator; the published one with either attention."""
+    """Time both at `side` px on the generator's device; the published one with either attention."""
     torch.set_flush_denormal(True)
+    device = generator.device
     asked = Asked(devices=usual_devices(generator.facts))
     rows = [draw_row(generator, asked, solver, 1, index) for index in range(BATCH)]
     draw_images(generator, rows, solver)  # the first one prepares kernels
 
     def batch_seconds() -> float:
-        begun = time.perf_counter()
+        begun = seconds_now(device)
         draw_images(generator, rows, solver)
-        return (time.perf_counter() - begun) / BATCH
+        return (seconds_now(device) - begun) / BATCH
 
     before = [batch_seconds() for _ in range(_BATCHES)]
-    paper = tuple(time_paper(side, attention, network) for attention in (FUSED, WHOLE_MAP))
+    paper = tuple(time_paper(side, device, attention, network) for attention in (FUSED, WHOLE_MAP))
     after = [batch_seconds() for _ in range(_BATCHES)]
-    return Comparison(side, torch.get_num_threads(), solver, (*before, *after), paper)
+    times = (*before, *after)
+    return Comparison(side, device_name(device), torch.get_num_threads(), solver, times, paper)

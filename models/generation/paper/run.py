@@ -13,6 +13,7 @@ from models.data.record import DataError
 from models.generation.paper.boxes import BoxPrior, fit_box_prior
 from models.generation.paper.data import BENIGN, MALIGNANT
 from models.generation.paper.network import NetworkSettings, PaperUNet
+from models.training.device import best_device
 
 WEIGHTS = "weights.safetensors"
 BOXES = "boxes.npz"
@@ -20,7 +21,10 @@ BOXES = "boxes.npz"
 
 @dataclass(frozen=True)
 class PaperRun:
-    """The trained network in eval mode, its picture side, device entries and the box prior of each class."""
+    """The trained network in eval mode, on the best device, and what it was trained on.
+
+    side : px of its pictures; devices : entry of each; priors : of the boxes of each class
+    """
 
     network: PaperUNet
     side: int
@@ -50,4 +54,4 @@ def read_run(folder: Path) -> PaperRun:
             BENIGN: fit_box_prior(boxes["benign"]),
             MALIGNANT: fit_box_prior(boxes["malignant"]),
         }
-    return PaperRun(network.eval(), facts["settings"]["side"], facts["devices"], priors)
+    return PaperRun(network.eval().to(best_device()), facts["settings"]["side"], facts["devices"], priors)

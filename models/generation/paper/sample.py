@@ -55,19 +55,20 @@ def sample(
     evaluations: int = EVALUATIONS,
 ) -> torch.Tensor:
     """Pictures, float (n, 3, side, side) in 0..1; `w` is the publication's guidance scale (see diffusion)."""
-    device = network.device
     random = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(asked), 3, side, side, generator=random).to(device)
-    drawn = torch.stack([draw_boxes(one.boxes, side) for one in asked]).to(device)
-    labels = torch.tensor([[one.kind, one.device] for one in asked], device=device)
+    noise = torch.randn(len(asked), 3, side, side, generator=random).to(network.device)
+    drawn = torch.stack([draw_boxes(one.boxes, side) for one in asked])
+    labels = torch.tensor([[one.kind, one.device] for one in asked])
     pictures = solve(predictor(network, drawn, labels, w), noise, evaluations)
     return (pictures / 2 + 0.5).clamp(0, 1).cpu()
 
 
 def predictor(network: PaperUNet, drawn: torch.Tensor, labels: torch.Tensor, w: float) -> Predict:
     """The network under guidance: asked with the condition, then with none, as published."""
+    drawn, labels = drawn.to(network.device), labels.to(network.device)
 
     def predict(noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        noisy, time = noisy.to(network.device), time.to(network.device)
         conditional = network(torch.cat([noisy, drawn], dim=1), time, labels).sample
         nothing = torch.cat([noisy, torch.zeros_like(drawn)], dim=1)
         unconditional = network(nothing, time, torch.zeros_like(labels)).sample

@@ -2,12 +2,12 @@
 
 Promises: the full network, guidance and solver run for two evaluations of the solver, four of the network,
 after one that is not counted; every evaluation costs the same, so the time is scaled to the 50 that an
-image takes. Weights do not change the time: they are not trained. The attention is named, for it decides.
+image takes. Weights do not change the time: they are not trained. The attention is named, for it decides,
+and so is the device; a GPU is waited for before the clock is read.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,6 +18,7 @@ from models.generation.paper.data import BENIGN
 from models.generation.paper.diffusion import EVALUATIONS, GUIDANCE_W, solve
 from models.generation.paper.network import NetworkSettings, PaperUNet
 from models.generation.paper.sample import predictor
+from models.training.device import device_name, seconds_now
 
 FUSED = "scaled_dot_product_attention, no whole map"
 WHOLE_MAP = "whole attention map, as released"
@@ -30,6 +31,7 @@ class PaperTime:
 
     attention: str
     side: int
+    device: str
     threads: int
     evaluation_seconds: tuple[float, ...]
 
@@ -39,23 +41,25 @@ class PaperTime:
         return median(self.evaluation_seconds) * EVALUATIONS
 
 
-def time_paper(side: int, attention: str = FUSED, settings: NetworkSettings | None = None) -> PaperTime:
+def time_paper(
+    side: int, device: torch.device, attention: str = FUSED, settings: NetworkSettings | None = None
+) -> PaperTime:
     """Time the configuration for one image of `side` pixels, one image at a time as released."""
     torch.set_flush_denormal(True)
-    network = PaperUNet(settings).eval()
+    network = PaperUNet(settings).eval().to(device)
     if attention == WHOLE_MAP:
         _attend_by(network, AttnProcessor())
     ask = predictor(network, torch.zeros(1, 1, side, side), torch.tensor([[BENIGN, 1]]), GUIDANCE_W)
     seconds: list[float] = []
 
     def timed(noisy: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
-        begun = time.perf_counter()
+        begun = seconds_now(device)
         answer = ask(noisy, now)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(seconds_now(device) - begun)
         return answer
 
-    solve(timed, torch.randn(1, 3, side, side), only=1 + TIMED)
-    return PaperTime(attention, side, torch.get_num_threads(), tuple(seconds[1:]))
+    solve(timed, torch.randn(1, 3, side, side).to(device), only=1 + TIMED)
+    return PaperTime(attention, side, device_name(device), torch.get_num_threads(), tuple(seconds[1:]))
 
 
 def _attend_by(network: PaperUNet, processor: AttnProcessor | AttnProcessor2_0) -> None:
