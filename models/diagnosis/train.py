@@ -21,7 +21,8 @@ from models.data.record import Record, data_hash
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.preprocess import lesion_crop, suppress_marks
 from models.training.augment import AugmentSettings, change_grey, sample_grid
-from models.training.loop import Batch, Fitted, LoopSettings, fit
+from models.training.device import device_of
+from models.training.loop import Batch, Fitted, LoopSettings, Task, fit
 from models.training.marks import mark_bank
 from models.training.run import begin_run, cached
 
@@ -120,7 +121,8 @@ def fit_on(
             index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             yield _augmented(lesions.crops[index], marks), lesions.malignant[index]
 
-    fitted = fit(DiagnosisNet(), batches, _loss, evaluate, settings, out, steps, f"diagnosis {out.name}")
+    task = Task(DiagnosisNet(), batches, _loss, steps, evaluate)
+    fitted = fit(task, settings, out, f"diagnosis {out.name}")
     torch.save(fitted.network.state_dict(), out / "weights.pt")
     return fitted
 
@@ -154,7 +156,7 @@ def _loss(network: torch.nn.Module, batch: Batch) -> torch.Tensor:
 @torch.no_grad()
 def centre(crops: torch.Tensor) -> torch.Tensor:
     """Wide crops, uint8 (n, 2, 256, 256) -> the network's field of view, float (n, 2, SIDE, SIDE)."""
-    theta = torch.eye(2, 3).expand(len(crops), 2, 3) * (CONTEXT_FACTOR / _WIDE_FACTOR)
+    theta = torch.eye(2, 3, device=crops.device).expand(len(crops), 2, 3) * (CONTEXT_FACTOR / _WIDE_FACTOR)
     grid = F.affine_grid(theta, [len(crops), 2, SIDE, SIDE], align_corners=False)
     return F.grid_sample(crops.float() / 255, grid, align_corners=False)
 
@@ -162,9 +164,10 @@ def centre(crops: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def logits_of(network: torch.nn.Module, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Logits (n,) of wide crops, uint8 (n, 2, 256, 256), with the mirrored picture averaged."""
-    parts = (centre(torch.from_numpy(crops[i : i + 64])) for i in range(0, len(crops), 64))
+    whole, device = torch.from_numpy(crops), device_of(network)
+    parts = (centre(part.to(device)) for part in whole.split(64))
     answers = [(network(part) + network(part.flip(3))) / 2 for part in parts]
-    logits: npt.NDArray[np.float32] = torch.cat(answers).numpy()
+    logits: npt.NDArray[np.float32] = torch.cat(answers).cpu().numpy()
     return logits
 
 

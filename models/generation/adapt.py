@@ -23,7 +23,7 @@ from models.generation.pool import whole_pool
 from models.generation.product import WEIGHTS, Generator, save_product
 from models.generation.train_flow import FlowTraining, draw_batch, flow_loss, latents_of
 from models.training.device import has_bfloat16
-from models.training.loop import Batch, LoopSettings, fit
+from models.training.loop import Batch, LoopSettings, Task, fit
 from models.training.run import begin_run
 
 _LOW_RANK_RATE, _FULL_RATE = 1e-3, 1e-4  # of learning
@@ -92,9 +92,7 @@ def adapt(
     def loss(net: nn.Module, batch: Batch) -> torch.Tensor:
         return flow_loss(net, batch, low_precision=low.low_precision)
 
-    fitted = fit(
-        network, batches, loss, lambda net: {}, low.loop, out, low.steps_per_epoch, f"adapt {out.name}"
-    )
+    fitted = fit(Task(network, batches, loss, low.steps_per_epoch), low.loop, out, f"adapt {out.name}")
     about = {**facts, "images_seen": low.loop.epochs * low.steps_per_epoch * low.loop.batch_size}
     if not settings.full:
         save_adapter(out / ADAPTER, fitted.network, settings.adapter, base.digest, about)

@@ -55,7 +55,10 @@ def train(
         str | None, typer.Option(help="Leave out images of devices with this in their name.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="End the stage after the epoch in which this time is over.")
+        float | None,
+        typer.Option(
+            min=0, help="End the stage after the epoch, of autoencoder or flow, in which this time is over."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -74,7 +77,7 @@ def train(
             help="Keep the flow every so many epochs, for busmap generator stop (14 MB each; 0: never).",
         ),
     ] = 25,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
 ) -> None:
     """Train autoencoder and flow into OUT; what they are worth so far lies in OUT/product."""
     numbers = fold_numbers(folds)
@@ -83,21 +86,15 @@ def train(
         records = module.chosen_records(read_busbra(data), numbers, exclude_device)
         typer.echo(f"BUS-BRA, folds {folds}: {len(records)} images")
         facts = {"folds": list(numbers), "excluded_device": exclude_device}
-        settings = module.Settings(seed=seed)
+        settings = module.Settings().with_seed(seed)
         parallel = import_module("models.training.parallel")
         with parallel.joined(import_module("models.training.device").best_device()):
-            module.train(
-                records,
-                out,
-                facts,
-                settings,
-                minutes=minutes,
-                epochs=epochs,
-                start=start,
-                decoder_epochs=decoder_epochs,
-                snapshot_every=snapshot_every,
-            )
-        typer.echo(f"Product: {out / 'product'}")
+            stage = module.Stage(minutes, epochs, start, decoder_epochs, snapshot_every)
+            begun = module.train(records, out, facts, settings, stage)
+        if begun:
+            typer.echo(f"Product: {out / 'product'}")
+        else:
+            typer.echo("No product yet: the time was over before the flow began. The same command goes on.")
 
 
 @app.command()

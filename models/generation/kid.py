@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from models.generation import distances
+from models.training.device import device_of
 from models.training.encoder import Encoder
 
 
@@ -22,9 +23,10 @@ class Embedder:
 
     @torch.no_grad()
     def __call__(self, grey: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 1, s, s) in 0..1 -> features (n, 1280)."""
+        """Pictures (n, 1, s, s) in 0..1, on any device -> features (n, 1280), on the network's."""
         network = self._network
-        return torch.cat([network.final(network(part)[-1]) for part in grey.split(32)])
+        parts = (part.to(device_of(network)) for part in grey.split(32))
+        return torch.cat([network.final(network(part)[-1]) for part in parts])
 
 
 def kid(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -91,6 +91,18 @@ def read_flow(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}, header["facts"]
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a product or a snapshot says of itself.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cut short or of another format.
+    """
+    facts: dict[str, Any] = _read(path)[1]["facts"]
+    return facts
+
+
 def encoder_digest(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of an autoencoder's encoder in half precision: whether two flows speak of the same latents."""
     digest = hashlib.sha256()

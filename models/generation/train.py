@@ -1,8 +1,8 @@
 """One stage of the generator's training: autoencoder first, then the flow on its latents, into one folder.
 
 Promises: only the folds asked for are read, fold 5 never; a run killed at any moment goes on where its
-last epoch ended when the same command is given again; `OUT/product` alone starts the next stage, on
-another machine too, with a new optimizer.
+last epoch ended when the same command is given again; `OUT/product` is of one epoch in all its files, and
+alone starts the next stage, on another machine too, with a new optimizer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from models.data.record import DataError, Record, data_hash
+from models.data.whole import bring_back, whole_folder, write_whole
 from models.generation.autoencoder import Autoencoder
 from models.generation.conditions import CLASSES, DEVICES, NO_LESION, UNKNOWN
 from models.generation.draw import BATCH, Asked, draw_images, draw_row, usual_devices
@@ -28,11 +29,19 @@ from models.generation.kid import Embedder, kid
 from models.generation.pictures import save_curves, save_grid
 from models.generation.pool import TISSUE_SHARE, Pool, pools, validation_patients
 from models.generation.prior import Prior, fit_prior
-from models.generation.product import Generator, encoder_digest, load_generator, save_product, save_snapshot
+from models.generation.product import (
+    WEIGHTS,
+    Generator,
+    encoder_digest,
+    load_generator,
+    read_facts,
+    save_product,
+    save_snapshot,
+)
 from models.generation.train_autoencoder import AutoencoderTraining, train_autoencoder, unit
 from models.generation.train_flow import FlowTraining, encode, train_flow
 from models.training.device import best_device, has_bfloat16
-from models.training.loop import Fitted
+from models.training.loop import Fitted, Limits
 from models.training.parallel import rank
 from models.training.run import RunDiffersError, begin_run
 
@@ -54,6 +63,37 @@ class Settings:
     product_every: int = 10
     shown: int = 32
     judged: int = 96
+
+    def with_seed(self, seed: int) -> Settings:
+        """The same with `seed` for all that is random: frames, patients set aside, weights, noise."""
+        first, then = self.autoencoder, self.flow
+        return replace(
+            self,
+            seed=seed,
+            autoencoder=replace(first, loop=replace(first.loop, seed=seed)),
+            flow=replace(then, loop=replace(then.loop, seed=seed)),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How much of a run one call does.
+
+    minutes : it ends after the epoch, of autoencoder or flow, in which this time is over; none: no such end
+    epochs : of the flow after which training ends, those of earlier stages counted; none: as the settings say
+    start : product of an earlier stage on the same images to go on from
+    decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
+    snapshot_every : epochs of the flow between two snapshots, from which a stopping point is chosen; 0: none
+    """
+
+    minutes: float | None = None
+    epochs: int | None = None
+    start: Path | None = None
+    decoder_epochs: int = 0
+    snapshot_every: int = 0
+
+
+WHOLE_RUN = Stage()
 
 
 def chosen_records(
@@ -82,29 +122,18 @@ def train(
     out: Path,
     facts: Mapping[str, Any],
     settings: Settings,
-    *,
-    minutes: float | None = None,
-    epochs: int | None = None,
-    start: Path | None = None,
-    decoder_epochs: int = 0,
-    snapshot_every: int = 0,
-) -> None:
-    """Train on `records` into `out`.
+    stage: Stage = WHOLE_RUN,
+) -> bool:
+    """Train on `records` into `out`; False where the time was over before the flow began.
 
-    Parameters
-    ----------
-    facts, minutes : what run.json says besides settings; stop after the epoch in which this time is over
-    epochs : of the flow after which training ends, those of earlier stages counted
-    start : product of an earlier stage on the same images to go on from
-    decoder_epochs : for so long the decoder of that stage learns on before the flow does, its encoder held
-    snapshot_every : epochs of the flow between two snapshots, from which a stopping point is chosen; 0: none
+    `facts`: what run.json says besides settings.
 
     Raises
     ------
     RunDiffersError
-        `out` holds another run, or `start` was trained on other images or with another seed.
+        `out` holds another run, or `stage.start` was trained on other images or with another seed.
     """
-    device = best_device()
+    limits, device = Limits.within(stage.minutes, stage.epochs), best_device()
     facts = {**facts, **_facts(records, settings.seed)}
     begin_run(
         out,
@@ -117,11 +146,12 @@ def train(
         },
     )
     frames = prepare(records, out, settings.seed)
-    training, validation = pools(records, frames, settings.seed)
-    learned = _learn_autoencoder(out, settings, device, training, validation, start, facts, decoder_epochs)
-    autoencoder, flow, before = learned
-    prior = _prior(training, settings.seed)
-    stage = _Stage(out, autoencoder, prior, facts, settings, validation, device, snapshot_every)
+    both = training, validation = pools(records, frames, settings.seed)
+    learned = _learn_autoencoder(out, settings, device, both, facts, stage, limits)
+    if learned is None:
+        return False
+    autoencoder, earlier = learned
+    product = _Product(out, autoencoder, _prior(training, settings.seed), facts, settings, validation, device)
     latents = [
         encode(autoencoder, pool, out, name, device)
         for name, pool in (("training", training), ("validation", validation))
@@ -132,14 +162,13 @@ def train(
         out / "flow",
         replace(settings.flow, low_precision=has_bfloat16(device)),
         device,
-        network=flow.requires_grad_(True) if flow else None,
-        before=before,
-        minutes=minutes,
-        until=epochs,
-        after_epoch=stage.after_epoch,
+        earlier=earlier,
+        limits=limits,
+        after_epoch=lambda fitted: product.after_epoch(fitted, stage.snapshot_every),
     )
     if rank() == 0:
-        stage.keep(fitted)
+        product.keep(fitted)
+    return True
 
 
 def _facts(records: Sequence[Record], seed: int) -> dict[str, Any]:
@@ -158,22 +187,24 @@ def _learn_autoencoder(
     out: Path,
     settings: Settings,
     device: torch.device,
-    training: Pool,
-    validation: Pool,
-    start: Path | None,
+    pair: tuple[Pool, Pool],
     facts: Mapping[str, Any],
-    decoder_epochs: int,
-) -> tuple[Autoencoder, FlowNet | None, tuple[dict[str, float], ...]]:
-    """The autoencoder of this stage; of an earlier one also its flow and that one's history."""
-    first = replace(settings.autoencoder, low_precision=has_bfloat16(device))
-    if start is None:
-        return train_autoencoder(training, validation, out / "autoencoder", first, device), None, ()
-    earlier = _earlier(start, facts, device)
-    autoencoder = earlier.autoencoder
-    if decoder_epochs:
-        again = replace(first, loop=replace(first.loop, epochs=decoder_epochs))
-        autoencoder = train_autoencoder(training, validation, out / "autoencoder", again, device, autoencoder)
-    return autoencoder, earlier.flow, _history(start)
+    stage: Stage,
+    limits: Limits,
+) -> tuple[Autoencoder, Fitted | None] | None:
+    """The autoencoder of this stage, and flow and history of an earlier one; None where the time is over."""
+    training = replace(settings.autoencoder, low_precision=has_bfloat16(device))
+    limits = replace(limits, until=None)
+    if stage.start is None:
+        first = train_autoencoder(*pair, out / "autoencoder", training, device, limits=limits)
+        return first and (first, None)
+    earlier = _earlier(stage.start, facts, device)
+    flow = Fitted(earlier.flow.requires_grad_(True), _history(stage.start))
+    if not stage.decoder_epochs:
+        return earlier.autoencoder, flow
+    training = replace(training, loop=replace(training.loop, epochs=stage.decoder_epochs))
+    again = train_autoencoder(*pair, out / "autoencoder", training, device, earlier.autoencoder, limits)
+    return again and (again, flow)
 
 
 def _earlier(start: Path, facts: Mapping[str, Any], device: torch.device) -> Generator:
@@ -199,6 +230,13 @@ def _history(product: Path) -> tuple[dict[str, float], ...]:
     return tuple(json.loads((product / "history.json").read_text(encoding="utf-8")))
 
 
+def _is_of(product: Path, epochs: int) -> bool:
+    """Whether a product is there and of this epoch, weights and history."""
+    if not (product / WEIGHTS).exists() or not (product / "history.json").exists():
+        return False
+    return bool(read_facts(product / WEIGHTS)["epochs"] == epochs == len(_history(product)))
+
+
 def _prior(pool: Pool, seed: int) -> Prior:
     visible = (pool.mask > 0).flatten(1).any(1)
     lesion = (pool.labels[:, 0] != CLASSES.index(NO_LESION)) & visible
@@ -214,7 +252,7 @@ def snapshot_path(run: Path, epochs: int) -> Path:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _Product:
     """What turns an epoch of the flow into a product with grid and curves."""
 
     out: Path
@@ -224,52 +262,59 @@ class _Stage:
     settings: Settings
     validation: Pool
     device: torch.device
-    snapshot_every: int
 
-    def after_epoch(self, fitted: Fitted) -> None:
+    def after_epoch(self, fitted: Fitted, snapshot_every: int) -> None:
+        """Snapshot and product where they are due; once more for the same epoch writes what is missing."""
         epochs = len(fitted.history)
-        if self.snapshot_every and epochs % self.snapshot_every == 0:
+        snapshot = snapshot_path(self.out, epochs)
+        if snapshot_every and epochs % snapshot_every == 0 and not snapshot.exists():
             encoder = encoder_digest(self.autoencoder.state_dict())
             about = {"epochs": epochs, "encoder": encoder, "data_hash": self.facts["data_hash"]}
-            save_snapshot(snapshot_path(self.out, epochs), fitted.network, about)
+            save_snapshot(snapshot, fitted.network, about)
         if epochs % self.settings.product_every == 0:
             self.keep(fitted)
 
     def keep(self, fitted: Fitted) -> None:
-        """Write OUT/product: weights, history, curves, grid, run.json; append KID to kid.json."""
-        product = self.out / "product"
-        epochs = int(fitted.history[-1]["epoch"])
+        """Have OUT/product of this epoch: weights, history, curves, grid, run.json, KID of all products."""
+        product, epochs = self.out / "product", int(fitted.history[-1]["epoch"])
+        bring_back(product)
+        if _is_of(product, epochs):
+            return
+        with whole_folder(product) as folder:
+            self._write(folder, fitted, epochs)
+            self._look(folder, epochs)
+
+    def _write(self, folder: Path, fitted: Fitted, epochs: int) -> None:
         images = epochs * self.settings.flow.steps_per_epoch * self.settings.flow.loop.batch_size
         facts = {**self.facts, "epochs": epochs, "images_seen": images}
         assert isinstance(fitted.network, FlowNet)
         save_product(
-            product,
+            folder,
             (self.autoencoder, self.settings.autoencoder.network),
             (fitted.network, self.settings.flow.network),
             self.prior,
             facts,
         )
-        (product / "history.json").write_text(json.dumps(fitted.history, indent=1) + "\n", encoding="utf-8")
-        save_curves(fitted.history, product / "curves.png")
-        shutil.copyfile(self.out / "run.json", product / "run.json")
+        write_whole(folder / "history.json", json.dumps(fitted.history, indent=1) + "\n")
+        save_curves(fitted.history, folder / "curves.png")
+        shutil.copyfile(self.out / "run.json", folder / "run.json")
         for name in ("grid.png", "curves.png", "history.json"):
             own = self.out / "autoencoder" / name
             if own.exists():
-                shutil.copyfile(own, product / f"autoencoder-{name}")
-        self._look(product, epochs)
+                shutil.copyfile(own, folder / f"autoencoder-{name}")
 
-    def _look(self, product: Path, epochs: int) -> None:
-        generator = load_generator(product, self.device)
+    def _look(self, folder: Path, epochs: int) -> None:
+        """A grid of images from the weights as they are on disk, and their KID."""
+        generator = load_generator(folder, self.device)
         pictures = seen_images(generator, max(self.settings.shown, self.settings.judged), self.settings.seed)
-        save_grid(pictures[: self.settings.shown], product / "grid.png", columns=8)
+        save_grid(pictures[: self.settings.shown], folder / "grid.png", columns=8)
         embed = Embedder(self.device)
         index = torch.linspace(0, len(self.validation) - 1, min(256, len(self.validation))).long()
-        real = embed(unit(self.validation.grey[index]).to(self.device))
-        value = kid(real, embed(pictures.to(self.device)))
-        kept = self.out / "product" / "kid.json"
+        value = kid(embed(unit(self.validation.grey[index])), embed(pictures))
+        kept = folder / "kid.json"
         rows = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
         rows = [row for row in rows if row["epoch"] != epochs] + [{"epoch": epochs, "kid": value}]
-        kept.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_whole(kept, json.dumps(rows, indent=1) + "\n")
 
 
 def seen_images(generator: Generator, count: int, seed: int) -> torch.Tensor:

@@ -3,6 +3,9 @@
 Promises: resumes after a kill; every draw comes from (seed, epoch). One optimizer serves both players:
 the critic's weights take no gradient from the decoder's part of the loss. The networks are convolutional:
 most epochs train on cuts of the frames, the last ones on a quarter as many whole frames.
+
+Sources: variational autoencoder, Kingma & Welling 2013 (arXiv:1312.6114); hinge loss of the critic, Lim & Ye
+2017 (arXiv:1705.02894); a critic beside the autoencoder, Esser et al. 2021 (arXiv:2012.09841).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from models.generation.pictures import save_curves, save_grid
 from models.generation.pool import Pool
 from models.generation.texture import Features, TextureWeights, texture_loss
 from models.training.device import autocast
-from models.training.loop import Batch, Fitted, LoopSettings, fit
+from models.training.loop import UNLIMITED, Batch, Fitted, Limits, LoopSettings, Task, fit
 from models.training.parallel import own_rows
 
 _SHOWN = 24  # validation frames in the grid
@@ -45,12 +48,23 @@ _TEXTURE = TextureWeights()
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """Settings of a run."""
+    """Settings of a run. The values are ours, no publication's.
+
+    loop : epochs, batch, rate of learning, average, seed
+    steps_per_epoch : batches an epoch
+    cut_side : px, of the cuts of frames that most epochs train on; a multiple of 8
+    whole_share : share of the epochs, the last ones, that train on whole frames, a quarter as many a batch
+    network : shape of encoder and decoder
+    texture : what anatomy, spread, style and content count
+    critic : what the critic's opinion of a drawn picture counts beside `texture`
+    divergence : what the latents' Kullback-Leibler divergence from a normal counts, nats a value
+    low_precision : bfloat16 where the processor has it; set by the machine, no choice of a run
+    """
 
     loop: LoopSettings = _LOOP
     steps_per_epoch: int = 80
     cut_side: int = 64
-    whole_share: float = 0.15  # of the epochs, the last ones
+    whole_share: float = 0.15
     network: AutoencoderSettings = _NETWORK
     texture: TextureWeights = _TEXTURE
     critic: float = 0.1
@@ -76,11 +90,14 @@ class Players(nn.Module):
             drawn = self.autoencoder.decoder(latent, mask, noise)
             rebuilt = texture_loss(features, drawn, grey, self.settings.texture)
             self.critic.requires_grad_(False)
+            # The drawer's side of the hinge loss (Lim & Ye 2017, arXiv:1705.02894, section 3)
             convincing = -self.critic(drawn, mask).float().mean()
             self.critic.requires_grad_(True)
             real, fake = self.critic(grey, mask).float(), self.critic(drawn.detach(), mask).float()
+        # The critic's side: nothing is left to learn of pictures beyond the margin of 1
         judged = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         mean, log_variance = mean.float(), log_variance.float()
+        # From a normal, in closed form (Kingma & Welling 2013, arXiv:1312.6114, appendix B)
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         return rebuilt + self.settings.critic * convincing + judged + self.settings.divergence * divergence
 
@@ -92,8 +109,9 @@ def train_autoencoder(
     settings: AutoencoderTraining,
     device: torch.device,
     earlier: Autoencoder | None = None,
-) -> Autoencoder:
-    """Train into `out` and return the averaged autoencoder with its latent scale set.
+    limits: Limits = UNLIMITED,
+) -> Autoencoder | None:
+    """Train into `out`; the averaged autoencoder with its latent scale set, or None where the time is over.
 
     `earlier`: an autoencoder whose decoder learns on. Its encoder is held, so that latents stay what a flow
     has learned; the critic begins anew.
@@ -125,17 +143,16 @@ def train_autoencoder(
         save_grid(torch.stack([real, drawn], 1).flatten(0, 1), out / "grid.png", columns=12)
         save_curves(fitted.history, out / "curves.png")
 
-    fitted = fit(
+    task = Task(
         players,
         batches,
         lambda network, batch: network(features, batch),
-        evaluate,
-        settings.loop,
-        out,
         settings.steps_per_epoch,
-        "autoencoder",
-        after_epoch=after_epoch,
+        evaluate,
     )
+    fitted = fit(task, settings.loop, out, "autoencoder", limits=limits, after_epoch=after_epoch)
+    if fitted.out_of_time:
+        return None
     assert isinstance(fitted.network, Players)
     autoencoder = fitted.network.autoencoder
     if earlier is None:

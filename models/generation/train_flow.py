@@ -2,6 +2,8 @@
 
 Promises: resumes after a kill; every draw comes from (seed, epoch) and is made alike in every process;
 frames of validation patients are judged with the same noise at every epoch and never trained on.
+
+Sources: rectified flow, Liu et al. 2023 (arXiv:2209.03003); times, Esser et al. 2024 (arXiv:2403.03206).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from models.generation.flow import FlowNet, FlowSettings, Request, drop_out
 from models.generation.pool import Pool
 from models.generation.train_autoencoder import unit
 from models.training.device import autocast
-from models.training.loop import Batch, Fitted, LoopSettings, fit
+from models.training.loop import UNLIMITED, Batch, Fitted, Limits, LoopSettings, Task, fit
 from models.training.parallel import own_rows
 from models.training.run import cached
 
@@ -43,7 +45,17 @@ _NETWORK = FlowSettings()
 
 @dataclass(frozen=True)
 class FlowTraining:
-    """Settings of a run. `everything`, `one`, `marks`: see `flow.drop_out`."""
+    """Settings of a run. The values are ours where no source is named.
+
+    loop : most epochs, batch, rate of learning, average, seed; runs end by time or a named epoch long before
+    steps_per_epoch : batches an epoch
+    network : shape of the network
+    everything : share of images of which nothing is asked, for guidance (Ho & Salimans 2022,
+        arXiv:2207.12598: 0.1 or 0.2)
+    one : share of images of which a label, the mask or the zoom is unknown, each on its own
+    marks : share of images of which the map of suppressed marks is unknown
+    low_precision : bfloat16 where the processor has it; set by the machine, no choice of a run
+    """
 
     loop: LoopSettings = _LOOP
     steps_per_epoch: int = 25
@@ -101,7 +113,10 @@ def request_of(pool: Pool, index: torch.Tensor, flip: torch.Tensor) -> Request:
 
 
 def flow_loss(network: nn.Module, batch: Batch, *, low_precision: bool) -> torch.Tensor:
-    """Mean squared error of the velocity. Batch: latent, noise, times, then the parts of a Request."""
+    """Mean squared error of the velocity (Liu et al. 2023, arXiv:2209.03003, equation 1).
+
+    Batch: latent, noise, times, then the parts of a Request.
+    """
     latent, noise, times, *parts = batch
     at = times[:, None, None, None]
     with autocast(latent.device, low_precision=low_precision):
@@ -116,15 +131,13 @@ def train_flow(
     settings: FlowTraining,
     device: torch.device,
     *,
-    network: FlowNet | None = None,
-    before: tuple[dict[str, float], ...] = (),
-    minutes: float | None = None,
-    until: int | None = None,
-    after_epoch: Callable[[Fitted], None] | None = None,
+    earlier: Fitted | None = None,
+    limits: Limits = UNLIMITED,
+    after_epoch: Callable[[Fitted], None] = lambda fitted: None,
 ) -> Fitted:
-    """Train into `out`; `network` and `before`: weights and history of an earlier stage."""
+    """Train into `out`; `earlier`: weights and history of an earlier stage."""
     torch.manual_seed(settings.loop.seed)
-    network = (FlowNet(settings.network) if network is None else network).to(device)
+    network = (FlowNet(settings.network) if earlier is None else earlier.network).to(device)
     judged = _judged(*validation, settings.loop.seed)
 
     def batches(epoch: int) -> Iterator[Batch]:
@@ -137,20 +150,15 @@ def train_flow(
         losses = [float(flow_loss(average, batch, low_precision=settings.low_precision)) for batch in parts]
         return {"validation_loss": float(np.mean(losses))}
 
-    return fit(
+    task = Task(
         network,
         batches,
         lambda net, batch: flow_loss(net, batch, low_precision=settings.low_precision),
-        evaluate,
-        settings.loop,
-        out,
         settings.steps_per_epoch,
-        "flow",
-        before=before,
-        minutes=minutes,
-        until=until,
-        after_epoch=after_epoch,
+        evaluate,
     )
+    before = earlier.history if earlier else ()
+    return fit(task, settings.loop, out, "flow", before=before, limits=limits, after_epoch=after_epoch)
 
 
 def draw_batch(pool: Pool, latents: Latents, settings: FlowTraining) -> Batch:
@@ -158,7 +166,9 @@ def draw_batch(pool: Pool, latents: Latents, settings: FlowTraining) -> Batch:
     count = settings.loop.batch_size
     index, flip = pool.draw(count), torch.rand(count) < 0.5
     latent = latents.values[index, flip.long()].float()
-    times = torch.randn(count).sigmoid()  # logit-normal: the middle of the path is the hard part
+    # Logit-normal with mean 0 and spread 1: the middle of the path is the hard part (Esser et al. 2024,
+    # arXiv:2403.03206, section 3.1)
+    times = torch.randn(count).sigmoid()
     noise = torch.randn(latent.shape)
     request = drop_out(request_of(pool, index, flip), settings.everything, settings.one, settings.marks)
     return latent, noise, times, *request.parts()

@@ -20,7 +20,8 @@ from models.data.record import Record, data_hash
 from models.runtime.preprocess import letterbox, suppress_marks
 from models.segmentation.network import LesionNet
 from models.training.augment import AugmentSettings, change_grey, sample_grid
-from models.training.loop import Batch, Fitted, LoopSettings, fit
+from models.training.device import device_of
+from models.training.loop import Batch, Fitted, LoopSettings, Task, fit
 from models.training.marks import mark_bank
 from models.training.run import begin_run, cached
 
@@ -111,7 +112,8 @@ def fit_on(
             index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             yield _augmented(grey[index], mask[index], marks)
 
-    fitted = fit(LesionNet(), batches, _loss, evaluate, settings, out, steps, f"lesion {out.name}")
+    task = Task(LesionNet(), batches, _loss, steps, evaluate)
+    fitted = fit(task, settings, out, f"lesion {out.name}")
     torch.save(fitted.network.state_dict(), out / "weights.pt")
     return fitted
 
@@ -179,8 +181,8 @@ def dice_of(network: torch.nn.Module, squares: Squares) -> npt.NDArray[np.float3
     dice = []
     for start in range(0, len(squares.grey), 64):
         part = slice(start, start + 64)
-        grey = torch.from_numpy(squares.grey[part]).unsqueeze(1).float() / 255
-        found, true = network(grey)[0][:, 0] > 0, torch.from_numpy(squares.mask[part]) > 127
+        grey = torch.from_numpy(squares.grey[part]).unsqueeze(1).to(device_of(network)).float() / 255
+        found, true = network(grey)[0][:, 0].cpu() > 0, torch.from_numpy(squares.mask[part]) > 127
         total = found.sum(dim=(1, 2)) + true.sum(dim=(1, 2))
         overlap = 2 * (found & true).sum(dim=(1, 2)) / total.clamp(min=1)
         dice.append(torch.where(total > 0, overlap, torch.ones_like(overlap)))

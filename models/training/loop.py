@@ -13,15 +13,16 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from models.data.whole import whole_file, write_whole
 from models.training.parallel import (
     agree,
     gathered,
@@ -31,6 +32,7 @@ from models.training.parallel import (
     with_the_others,
 )
 from models.training.run import RunDiffersError
+from models.training.seeds import epoch_seed
 
 Batch = tuple[torch.Tensor, ...]
 Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
@@ -38,10 +40,17 @@ Loss = Callable[[torch.nn.Module, Batch], torch.Tensor]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Hyperparameters of a run; written beside its weights. `batch_size` is that of all processes together.
+    """Hyperparameters of a run; written beside its weights.
 
-    `schedule`: "one-cycle" falls to zero over the epochs; "constant" stays after its warm-up, for runs in
-    stages whose end is open.
+    epochs : of the whole run
+    batch_size : rows a step, of all processes together
+    learning_rate : the highest
+    weight_decay : of AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101), a share of the rate
+    ema_decay : share of the averaged weights that a step keeps, once warmed up
+    warmup_share : share of all steps over which the rate rises
+    seed : of weights, batches and noise
+    schedule : "one-cycle" falls to zero over the epochs (Smith & Topin 2017, arXiv:1708.07120); "constant"
+        stays after its warm-up, for runs in stages whose end is open
     """
 
     epochs: int
@@ -65,10 +74,38 @@ class Steering:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished run: the averaged network in eval mode, and one row of history an epoch."""
+    """A run up to its last epoch: the averaged network in eval mode, and one row of history an epoch.
+
+    `out_of_time`: an epoch was trained, and after it the time was over.
+    """
 
     network: torch.nn.Module
     history: tuple[dict[str, float], ...]
+    out_of_time: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a run before its settings do.
+
+    deadline : of time.monotonic(), s; the epoch in which it passes is the last one
+    until : epochs, those of earlier stages counted
+    """
+
+    deadline: float | None = None
+    until: int | None = None
+
+    @classmethod
+    def within(cls, minutes: float | None, until: int | None = None) -> Limits:
+        """From now on, so many minutes."""
+        return cls(None if minutes is None else time.monotonic() + minutes * 60, until)
+
+    def over(self) -> bool:
+        """Whether the time is over."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True)
@@ -80,78 +117,6 @@ class _State:
     average: torch.nn.Module
     steering: Steering
     history: list[dict[str, float]]
-
-
-def fit(
-    network: torch.nn.Module,
-    batches: Callable[[int], Iterable[Batch]],
-    loss: Loss,
-    evaluate: Callable[[torch.nn.Module], dict[str, float]],
-    settings: LoopSettings,
-    folder: Path,
-    steps_per_epoch: int,
-    label: str,
-    *,
-    steer: Callable[[torch.nn.Module, LoopSettings, int], Steering] | None = None,
-    before: Sequence[dict[str, float]] = (),
-    minutes: float | None = None,
-    until: int | None = None,
-    after_epoch: Callable[[Fitted], None] | None = None,
-) -> Fitted:
-    """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
-
-    Parameters
-    ----------
-    batches : epoch number (from 0) -> the batches of that epoch, of each `own_rows` only
-    loss : network and batch -> the mean over its rows; calls the network as a function
-    evaluate, steer : averaged network -> figures for the history; settings -> what moves the weights
-    before : history of an earlier stage whose weights `network` holds
-    minutes : stop after the epoch in which this time is over
-    until : stop after so many epochs, those of `before` counted, where the settings would go on
-    after_epoch : called once an epoch is kept
-
-    Raises
-    ------
-    RunDiffersError
-        The checkpoint in `folder` was made with other settings.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)
-    checkpoint = folder / "checkpoint.pt"
-    state = _start(network, (steer or one_cycle)(network, settings, steps_per_epoch))
-    state.history[:] = before
-    if checkpoint.exists():
-        _resume(state, settings, checkpoint)
-    begun = time.monotonic()
-    last = settings.epochs if until is None else min(until, settings.epochs)
-    with _progress(shown=rank() == 0) as progress:
-        task = progress.add_task(label, total=last * steps_per_epoch, shown="")
-        progress.update(task, completed=len(state.history) * steps_per_epoch)
-        for epoch in range(len(state.history), last):
-            started = time.monotonic()
-
-            def show(value: float, epoch: int = epoch) -> None:
-                progress.update(task, advance=1, shown=f"epoch {epoch + 1} loss {value:.3f}")
-
-            own = _train_epoch(state, epoch, batches, loss, settings, show)
-            row = {"epoch": epoch + 1.0, "loss": fmean(gathered(own))}
-            row = told_by_first(row | evaluate(state.average) if rank() == 0 else row)
-            state.history.append(row)
-            if rank() == 0:
-                _save(state, settings, checkpoint)
-                if after_epoch is not None:
-                    after_epoch(Fitted(state.average, tuple(state.history)))
-                figures = " ".join(f"{key} {value:.4f}" for key, value in row.items())
-                progress.console.print(f"{label} {figures} ({time.monotonic() - started:.0f} s)")
-            if agree(minutes is not None and time.monotonic() - begun >= minutes * 60):
-                break
-    return Fitted(state.average, tuple(state.history))
-
-
-def _start(network: torch.nn.Module, steering: Steering) -> _State:
-    network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    return _State(network, with_the_others(network), average, steering, history=[])
 
 
 def one_cycle(network: torch.nn.Module, settings: LoopSettings, steps_per_epoch: int) -> Steering:
@@ -171,6 +136,100 @@ def _schedule(
     )
 
 
+def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Norms and biases are not decayed."""
+    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    free = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run learns.
+
+    network : what is trained
+    batches : epoch number (from 0) -> the batches of that epoch, of each `own_rows` only
+    loss : network and batch -> the mean over its rows; calls the network as a function
+    steps_per_epoch : batches an epoch
+    evaluate : averaged network -> figures for the history
+    steer : network, settings, steps an epoch -> what moves the weights
+    """
+
+    network: torch.nn.Module
+    batches: Callable[[int], Iterable[Batch]]
+    loss: Loss
+    steps_per_epoch: int
+    evaluate: Callable[[torch.nn.Module], dict[str, float]] = lambda network: {}
+    steer: Callable[[torch.nn.Module, LoopSettings, int], Steering] = one_cycle
+
+
+def fit(
+    task: Task,
+    settings: LoopSettings,
+    folder: Path,
+    label: str,
+    *,
+    before: Sequence[dict[str, float]] = (),
+    limits: Limits = UNLIMITED,
+    after_epoch: Callable[[Fitted], None] = lambda fitted: None,
+) -> Fitted:
+    """Train for `settings.epochs`, resuming from `folder/checkpoint.pt` if it is there.
+
+    Parameters
+    ----------
+    before : history of an earlier stage whose weights the network holds
+    after_epoch : called once an epoch is kept, and again for the last one when a run is resumed: a kill
+        may have come between
+
+    Raises
+    ------
+    RunDiffersError
+        The checkpoint in `folder` was made with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    checkpoint = folder / "checkpoint.pt"
+    state = _start(task.network, task.steer(task.network, settings, task.steps_per_epoch))
+    state.history[:] = before
+    if checkpoint.exists():
+        _resume(state, settings, checkpoint)
+        if rank() == 0:
+            after_epoch(_fitted(state))
+    last = settings.epochs if limits.until is None else min(limits.until, settings.epochs)
+    over = False
+    with _progress(shown=rank() == 0) as progress:
+        bar = progress.add_task(label, total=last * task.steps_per_epoch, shown="")
+        progress.update(bar, completed=len(state.history) * task.steps_per_epoch)
+        for epoch in range(len(state.history), last):
+            started = time.monotonic()
+            shown = partial(_show, progress, bar, epoch)
+            row = _epoch_row(state, epoch, task, settings, shown)
+            state.history.append(row)
+            if rank() == 0:
+                _save(state, settings, checkpoint)
+                after_epoch(_fitted(state))
+                figures = " ".join(f"{key} {value:.4f}" for key, value in row.items())
+                progress.console.print(f"{label} {figures} ({time.monotonic() - started:.0f} s)")
+            over = agree(limits.over())
+            if over:
+                break
+    return replace(_fitted(state), out_of_time=over)
+
+
+def _fitted(state: _State) -> Fitted:
+    return Fitted(state.average, tuple(state.history))
+
+
+def _show(progress: Progress, bar: TaskID, epoch: int, loss: float) -> None:
+    progress.update(bar, advance=1, shown=f"epoch {epoch + 1} loss {loss:.3f}")
+
+
+def _start(network: torch.nn.Module, steering: Steering) -> _State:
+    network = network.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    return _State(network, with_the_others(network), average, steering, history=[])
+
+
 def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
     device = next(state.network.parameters()).device
     kept = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -181,30 +240,38 @@ def _resume(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
     state.steering.optimizer.load_state_dict(kept["optimizer"])
     state.steering.schedule.load_state_dict(kept["schedule"])
     state.history[:] = kept["history"]
+    if rank() == 0:  # a kill may have come between the checkpoint and this
+        _write_history(state, checkpoint.parent)
+
+
+def _epoch_row(
+    state: _State, epoch: int, task: Task, settings: LoopSettings, show: Callable[[float], None]
+) -> dict[str, float]:
+    """Train one epoch; its row of the history, the same in all processes."""
+    own = _train_epoch(state, epoch, task, settings, show)
+    row = {"epoch": epoch + 1.0, "loss": fmean(gathered(own))}
+    return told_by_first(row | task.evaluate(state.average) if rank() == 0 else row)
 
 
 def _train_epoch(
-    state: _State,
-    epoch: int,
-    batches: Callable[[int], Iterable[Batch]],
-    loss: Loss,
-    settings: LoopSettings,
-    show: Callable[[float], None],
+    state: _State, epoch: int, task: Task, settings: LoopSettings, show: Callable[[float], None]
 ) -> float:
     """One epoch, seeded by its number; returns the mean of this process's losses."""
-    torch.manual_seed(settings.seed * 1000 + epoch)
+    torch.manual_seed(epoch_seed(settings.seed, epoch))
     network, steering = state.network, state.steering
     network.train()
     losses = []
-    for batch in batches(epoch):
+    for batch in task.batches(epoch):
         with own_randomness(settings.seed, epoch, steering.schedule.last_epoch):
-            value = loss(state.trained, batch)
+            value = task.loss(state.trained, batch)
         steering.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), steering.clip_norm)
         steering.optimizer.step()
         steering.schedule.step()
         step = steering.schedule.last_epoch
+        # The average warms up as TensorFlow's ExponentialMovingAverage does by its `num_updates`: early on it
+        # forgets the first weights sooner. Averaging itself: Polyak & Juditsky 1992 (doi:10.1137/0330046).
         _update_average(state.average, network, min(settings.ema_decay, (1 + step) / (10 + step)))
         losses.append(value.item())
         show(losses[-1])
@@ -220,8 +287,13 @@ def _save(state: _State, settings: LoopSettings, checkpoint: Path) -> None:
         "schedule": state.steering.schedule.state_dict(),
         "history": state.history,
     }
-    _replace(checkpoint, partial(torch.save, content))
-    _replace(checkpoint.with_name("history.json"), partial(_write_json, state.history))
+    with whole_file(checkpoint) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
+    _write_history(state, checkpoint.parent)
+
+
+def _write_history(state: _State, folder: Path) -> None:
+    write_whole(folder / "history.json", json.dumps(state.history, indent=1))
 
 
 def _progress(*, shown: bool) -> Progress:
@@ -234,13 +306,6 @@ def _progress(*, shown: bool) -> Progress:
     )
 
 
-def _groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Norms and biases are not decayed."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
 @torch.no_grad()
 def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
@@ -248,13 +313,3 @@ def _update_average(average: torch.nn.Module, network: torch.nn.Module, decay: f
             kept.lerp_(new, 1 - decay)
         else:
             kept.copy_(new)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    unfinished = path.with_suffix(path.suffix + ".partial")
-    write(unfinished)
-    unfinished.replace(path)
-
-
-def _write_json(value: object, path: Path) -> None:
-    path.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -19,6 +19,8 @@ import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from models.training.seeds import step_seed
+
 T = TypeVar("T")
 
 # The others wait while the first one evaluates; torchrun ends all of them when one dies.
@@ -79,11 +81,11 @@ def own_rows(whole: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def own_randomness(*seed: int) -> Iterator[None]:
+def own_randomness(seed: int, epoch: int, step: int) -> Iterator[None]:
     """What is drawn inside differs between processes and leaves alone the stream that batches come from."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(hash((*seed, rank())) % 2**63)
+        torch.manual_seed(step_seed(seed, epoch, step, rank()))
         yield
 
 

@@ -26,7 +26,7 @@ from models.runtime.onnx_runtime import OnnxRuntimeEngine  # noqa: E402
 from models.segmentation.network import LesionNet  # noqa: E402
 from models.training.cli import app  # noqa: E402
 from models.training.export import DiagnosisExport, ExportError, LesionExport, export  # noqa: E402
-from models.training.loop import LoopSettings, fit  # noqa: E402
+from models.training.loop import Limits, LoopSettings, Task, fit  # noqa: E402
 from tests.models.made_sets import make_busbra  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,19 +131,13 @@ def tiny_batches(epoch):
         yield x, x.sum(1, keepdim=True) + 0.1 * torch.randn(8, 1)
 
 
-def tiny_fit(folder, evaluate=lambda net: {}):
+def tiny_fit(folder, evaluate=lambda net: {}, **more):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
-    return fit(
-        network,
-        tiny_batches,
-        lambda net, batch: ((net(batch[0]) - batch[1]) ** 2).mean(),
-        evaluate,
-        SETTINGS,
-        folder,
-        3,
-        "tiny",
+    task = Task(
+        network, tiny_batches, lambda net, batch: ((net(batch[0]) - batch[1]) ** 2).mean(), 3, evaluate
     )
+    return fit(task, SETTINGS, folder, "tiny", **more)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
@@ -165,6 +159,30 @@ def test_an_error_in_any_epoch_loses_that_epoch_only(tmp_path, epoch):
     assert all(torch.equal(kept[key], expected[key]) for key in expected)
     again = tiny_fit(tmp_path / "cut")
     assert again.history == whole.history
+
+
+def test_what_follows_an_epoch_is_done_again_where_a_kill_came_before(tmp_path):
+    seen = []
+
+    def killed(fitted):
+        seen.append(len(fitted.history))
+        if len(fitted.history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_fit(tmp_path, after_epoch=killed)
+    (tmp_path / "history.json").unlink()
+    tiny_fit(tmp_path, after_epoch=lambda fitted: seen.append(len(fitted.history)), limits=Limits(until=2))
+    assert seen == [1, 2, 2]
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 2
+
+
+def test_a_run_out_of_time_ends_after_an_epoch_and_says_so(tmp_path):
+    for epoch in range(1, SETTINGS.epochs + 1):
+        fitted = tiny_fit(tmp_path, limits=Limits.within(0))
+        assert (len(fitted.history), fitted.out_of_time) == (epoch, True)
+    assert not tiny_fit(tmp_path, limits=Limits.within(0)).out_of_time, "nothing was left to train"
+    assert not tiny_fit(tmp_path / "other", limits=Limits.within(60)).out_of_time
 
 
 @EXPORTER_WARNS

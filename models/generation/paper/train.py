@@ -25,7 +25,7 @@ from models.generation.paper.diffusion import TIMES, add_noise
 from models.generation.paper.network import NetworkSettings, PaperUNet
 from models.generation.paper.run import BOXES, WEIGHTS
 from models.training.device import best_device
-from models.training.loop import Batch, Fitted, LoopSettings, Steering, fit
+from models.training.loop import Batch, Fitted, LoopSettings, Steering, Task, fit
 from models.training.parallel import own_rows, rank
 from models.training.run import begin_run
 
@@ -78,17 +78,14 @@ def train(records: Sequence[Record], out: Path, settings: PaperSettings | None =
         raise DataError("fewer pictures of a class than half a batch: give more data or a smaller batch")
     torch.manual_seed(chosen.loop.seed)
     device = best_device()
-    fitted = fit(
+    task = Task(
         PaperUNet(chosen.network).to(device),
         lambda epoch: _placed(batches(pictures, chosen, epoch), device),
         lambda network, batch: loss(network, batch, chosen.loop.batch_size),
-        lambda network: {},
-        chosen.loop,
-        out,
         steps,
-        f"paper {out.name}",
         steer=warm_then_cosine,
     )
+    fitted = fit(task, chosen.loop, out, f"paper {out.name}")
     if rank() == 0:
         np.savez(out / BOXES, **boxes_by_kind(pictures))  # type: ignore[arg-type]
         weights = fitted.network.state_dict().items()

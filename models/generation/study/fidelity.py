@@ -45,6 +45,7 @@ from models.generation.study.speckle import speckle_of
 from models.segmentation import train as segmentation
 from models.segmentation.network import LesionNet
 from models.segmentation.train import Squares, squares_of
+from models.training.device import device_of
 from models.training.loop import LoopSettings
 from models.training.run import begin_run
 
@@ -168,9 +169,9 @@ def _loaded(network: torch.nn.Module, folder: Path) -> torch.nn.Module:
 
 @torch.no_grad()
 def _outline_features(network: torch.nn.Module, squares: Squares) -> npt.NDArray[np.float32]:
-    grey = torch.from_numpy(squares.grey).unsqueeze(1)
+    grey, device = torch.from_numpy(squares.grey).unsqueeze(1), device_of(network)
     features: npt.NDArray[np.float32] = torch.cat(
-        [network(part.float() / 255)[1] for part in grey.split(64)]
+        [network(part.to(device).float() / 255)[1].cpu() for part in grey.split(64)]
     ).numpy()
     return features
 

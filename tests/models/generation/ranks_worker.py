@@ -21,7 +21,7 @@ from tests.models.generation.small_stage import run_stage
 def draws() -> tuple[torch.Tensor, torch.Tensor]:
     """What a network draws in a step, and what the next batch is then drawn from."""
     torch.manual_seed(0)
-    with own_randomness(1, 2):
+    with own_randomness(1, 2, 3):
         own = torch.rand(2)
     return own, torch.rand(2)
 

@@ -9,7 +9,7 @@ from models.data.busbra import read_busbra
 from models.data.record import Record
 from models.generation.autoencoder import AutoencoderSettings
 from models.generation.flow import FlowSettings
-from models.generation.train import Settings, chosen_records, train
+from models.generation.train import WHOLE_RUN, Settings, Stage, chosen_records, train
 from models.generation.train_autoencoder import AutoencoderTraining
 from models.generation.train_flow import FlowTraining
 
@@ -50,11 +50,10 @@ def run_stage(
     data: Path,
     out: Path,
     flow_epochs: int = 3,
-    start: Path | None = None,
-    decoder_epochs: int = 0,
+    stage: Stage = WHOLE_RUN,
     dropout: float = 0.1,
-) -> None:
-    """Train a small stage."""
+) -> bool:
+    """Train a small stage; whether the flow began."""
     settings = small_settings(flow_epochs)
     settings = replace(settings, flow=replace(settings.flow, network=replace(FLOW, dropout=dropout)))
-    train(learning_records(data), out, FACTS, settings, start=start, decoder_epochs=decoder_epochs)
+    return train(learning_records(data), out, FACTS, settings, stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from models.generation.autoencoder import draw_noise  # noqa: E402
 from models.generation.flow import FlowNet, Request, drop_out, joined  # noqa: E402
 from models.generation.product import WEIGHTS, load_generator  # noqa: E402
 from models.generation.texture import Features, TextureWeights, texture_loss  # noqa: E402
-from models.generation.train import train  # noqa: E402
+from models.generation.train import Stage, train  # noqa: E402
 from models.generation.train_autoencoder import AutoencoderTraining, Players  # noqa: E402
 from models.generation.train_flow import flow_loss  # noqa: E402
 from models.training.run import RunDiffersError  # noqa: E402
@@ -182,6 +183,50 @@ def test_a_killed_stage_ends_as_one_that_was_not(made_data, stage, tmp_path):
         assert (out / name).read_bytes() == (stage / name).read_bytes(), name
 
 
+def test_a_stage_killed_in_the_flow_ends_as_one_that_was_not(made_data, stage, tmp_path):
+    """Three kills of one run, at moments the worker names; the autoencoder is taken over to save time."""
+    runs = whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for run in runs:
+        shutil.copytree(stage, run, ignore=shutil.ignore_patterns("flow", "product"))
+    worker = subprocess.run(
+        [sys.executable, "-m", "tests.models.generation.killed_worker", *map(str, (made_data, *runs))],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert worker.returncode == 0, worker.stderr
+    found = [json.loads(line) for line in worker.stdout.splitlines() if line.startswith("{")]
+    assert [row["died_by"] for row in found] == [signal.SIGKILL] * 3
+    assert [row["kept"] for row in found] == [1, 2, 3], "epochs in the checkpoint"
+    assert [row["snapshots"] for row in found] == [[1], [1], [1, 2, 3]], "the second kill came before one"
+    assert [row["product"] for row in found] == [None, None, [2, 2, 2]], "weights, history and KID agree"
+    names = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
+    assert names == sorted(
+        path.relative_to(killed).as_posix() for path in killed.rglob("*") if path.is_file()
+    )
+    assert sum(name.startswith("snapshots/") for name in names) == 3
+    for name in names:
+        if not name.endswith("checkpoint.pt"):
+            assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    for name in (WEIGHTS, "kid.json", "history.json", "grid.png"):
+        assert (killed / "product" / name).read_bytes() == (stage / "product" / name).read_bytes(), name
+
+
+def test_time_bounds_the_autoencoder_too_and_the_same_command_goes_on(made_data, stage, tmp_path):
+    calls = 0
+    while not run_stage(made_data, tmp_path, stage=Stage(minutes=0)):
+        calls += 1
+        history = json.loads((tmp_path / "autoencoder" / "history.json").read_text())
+        assert len(history) == calls, "an epoch a call"
+        assert not (tmp_path / "product").exists()
+    assert calls == 2
+    assert len(json.loads((tmp_path / "flow" / "history.json").read_text())) == 1
+    assert run_stage(made_data, tmp_path)
+    assert (tmp_path / "product" / WEIGHTS).read_bytes() == (stage / "product" / WEIGHTS).read_bytes()
+
+
 def test_the_product_is_half_precision_and_names_its_making(stage, generator):
     product = stage / "product"
     assert generator.digest == hashlib.sha256((product / WEIGHTS).read_bytes()).hexdigest()
@@ -199,7 +244,7 @@ def test_the_product_is_half_precision_and_names_its_making(stage, generator):
 
 
 def test_the_product_alone_starts_the_next_stage(made_data, stage, generator, tmp_path):
-    run_stage(made_data, tmp_path / "next", flow_epochs=5, start=stage / "product", decoder_epochs=1)
+    run_stage(made_data, tmp_path / "next", 5, Stage(start=stage / "product", decoder_epochs=1))
     history = json.loads((tmp_path / "next" / "product" / "history.json").read_text())
     assert history[:3] == json.loads((stage / "product" / "history.json").read_text())
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
@@ -215,7 +260,7 @@ def test_the_product_alone_starts_the_next_stage(made_data, stage, generator, tm
 def test_a_stage_on_other_patients_does_not_go_on_from_a_product(made_data, stage, tmp_path):
     records = [record for record in learning_records(made_data) if record.fold == 1]
     with pytest.raises(RunDiffersError, match="other patients were set aside"):
-        train(records, tmp_path / "next", FACTS, small_settings(), start=stage / "product")
+        train(records, tmp_path / "next", FACTS, small_settings(), Stage(start=stage / "product"))
 
 
 def test_a_product_that_is_cut_short_or_foreign_is_refused(stage, tmp_path):

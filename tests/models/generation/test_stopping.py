@@ -28,7 +28,7 @@ from models.generation.study import stopping  # noqa: E402
 from models.generation.study.membership import losses_at, trials_of  # noqa: E402
 from models.generation.study.privacy import half_of  # noqa: E402
 from models.generation.study.stopping import Epoch, choose, snapshots_of  # noqa: E402
-from models.generation.train import snapshot_path, train  # noqa: E402
+from models.generation.train import Stage, snapshot_path, train  # noqa: E402
 from models.generation.train_flow import FlowTraining, encode, train_flow  # noqa: E402
 from tests.models.generation.small_stage import (  # noqa: E402
     FACTS,
@@ -67,7 +67,7 @@ def run(made_data, stage, tmp_path_factory):
     out = tmp_path_factory.mktemp("later") / "run"
     settings = small_settings(6)
     records = learning_records(made_data)
-    train(records, out, FACTS, settings, start=stage / "product", snapshot_every=1)
+    train(records, out, FACTS, settings, Stage(start=stage / "product", snapshot_every=1))
     return out
 
 
@@ -131,7 +131,7 @@ def test_an_earlier_epoch_becomes_a_product_that_training_goes_on_from(
     weights, _ = read_flow(run / "snapshots" / "000004.safetensors")
     for key, value in product.flow.state_dict().items():
         assert torch.equal(value, weights[key].float())
-    run_stage(made_data, tmp_path / "next", flow_epochs=5, start=out / "product")
+    run_stage(made_data, tmp_path / "next", 5, Stage(start=out / "product"))
     assert load_generator(tmp_path / "next" / "product", CPU).facts["epochs"] == 5
 
 

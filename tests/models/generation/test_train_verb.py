@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,8 @@ from models.generation.study.run import halves  # noqa: E402
 from models.generation.study.stopping import snapshots_of  # noqa: E402
 from tests.models.generation.small_stage import small_settings  # noqa: E402
 
+STUDY = Path(__file__).resolve().parents[3] / "models" / "generation" / "runs" / "study-12"
+
 
 def call(data, out, *more):
     options = ["--data", data, "--folds", "1,2", "--out", out, *more]
@@ -28,7 +32,7 @@ def call(data, out, *more):
 
 
 def test_a_device_left_out_is_not_learned_from(made_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "Settings", lambda seed: small_settings(2))
+    monkeypatch.setattr(training, "Settings", lambda: small_settings(2))
     out = tmp_path / "run"
     done = call(made_data, out, "--exclude-device", "toshiba", "--snapshot-every", 1)
     assert done.exit_code == 0, done.output
@@ -47,6 +51,37 @@ def test_a_device_left_out_is_not_learned_from(made_data, tmp_path, monkeypatch)
     learned, judged = halves(read_busbra(made_data), facts, (1, 2, 3, 4))
     assert {record.fold for record in judged} == {3, 4}
     assert len(learned) == len(own), "the arms of a study learn from the whole half"
+
+
+def test_the_seed_is_that_of_everything_random():
+    settings = training.Settings()
+    assert settings.with_seed(1) == settings
+    kept = json.loads((STUDY / "run.json").read_text())["settings"]
+    assert json.loads(json.dumps(asdict(settings))) == kept, "runs that are there go on"
+    other = settings.with_seed(2)
+    assert (other.seed, other.autoencoder.loop.seed, other.flow.loop.seed) == (2, 2, 2)
+    assert other.with_seed(1) == settings, "and nothing else changes"
+
+
+def test_two_seeds_give_different_weights(made_data, tmp_path, monkeypatch):
+    few = small_settings(1)
+    short = replace(few.autoencoder, loop=replace(few.autoencoder.loop, epochs=1))
+    monkeypatch.setattr(training, "Settings", lambda: replace(few, autoencoder=short, shown=1, judged=2))
+    for seed in (1, 2):
+        run = tmp_path / str(seed)
+        stopped = call(made_data, run, "--seed", seed, "--minutes", 0)
+        assert stopped.exit_code == 0, stopped.output
+        assert "The same command goes on" in " ".join(stopped.output.split())
+        assert not (run / "product").exists(), "the time was over before the flow"
+        done = call(made_data, run, "--seed", seed)
+        assert done.exit_code == 0, done.output
+        assert f"{seed}/product" in "".join(done.output.split())
+        settings = json.loads((run / "run.json").read_text())["settings"]
+        assert {settings[part]["loop"]["seed"] for part in ("autoencoder", "flow")} == {seed}
+    one, other = (load_generator(tmp_path / str(seed) / "product", torch.device("cpu")) for seed in (1, 2))
+    for part in ("autoencoder", "flow"):
+        kept, changed = (getattr(made, part).state_dict() for made in (one, other))
+        assert not any(torch.equal(kept[key], changed[key]) for key in kept if kept[key].ndim > 1)
 
 
 def test_a_device_that_is_not_there_is_not_left_out_in_silence(made_data, tmp_path):
