@@ -36,7 +36,7 @@ from models.generation.product import Generator
 ADAPTER: Final = "adapter.safetensors"
 FORMAT: Final = 1
 _ADAPTED = re.compile(r"unet\..*(attentions\.\d+\.to_(q|k|v|out\.0)|resnets\.\d+\.conv[12])")
-_DEVICE_TABLE = list(VOCABULARIES).index("device")
+DEVICE_FIELD: Final = list(VOCABULARIES).index("device")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class OneRow(nn.Module):
         chosen = torch.zeros(len(table), 1, dtype=torch.bool, device=table.device)
         chosen[row] = True
         self.register_buffer("chosen", chosen, persistent=False)
-        self.row = nn.Parameter(table[0].detach().clone())  # of "unknown"
+        self.row = nn.Parameter(table[DEVICES.index(UNKNOWN)].detach().clone())
 
     def forward(self, table: torch.Tensor) -> torch.Tensor:
         """The changed table."""
@@ -101,10 +101,17 @@ def add_adapter(network: FlowNet, settings: AdapterSettings) -> FlowNet:
             weight = module.get_parameter("weight")
             register_parametrization(module, "weight", LowRank(weight, settings.rank, settings.scale))
     if settings.device != UNKNOWN:
-        table = network.fields[_DEVICE_TABLE]
+        table = network.fields[DEVICE_FIELD]
         row = OneRow(table.get_parameter("weight"), DEVICES.index(settings.device))
         register_parametrization(table, "weight", row)
     return network
+
+
+@torch.no_grad()
+def from_unknown(network: FlowNet, device: str) -> None:
+    """Let the embedding of a device never seen start from that of "unknown", as an adapter's does."""
+    table = network.fields[DEVICE_FIELD].get_parameter("weight")
+    table[DEVICES.index(device)] = table[DEVICES.index(UNKNOWN)]
 
 
 def merge_adapter(network: FlowNet) -> FlowNet:

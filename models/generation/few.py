@@ -1,7 +1,7 @@
 """A few examples: which ones are learned from, and which patients are left to judge by.
 
-Promises: examples come from whole patients, both classes in turn, by the draw's number alone; no patient
-of an example is among those left to judge by.
+Promises: examples come patient by patient, both classes in turn, by the draw's number alone, of the last
+patient only as many as make up the number; no patient of an example is among those left to judge by.
 """
 
 from __future__ import annotations

@@ -16,12 +16,14 @@ from typer.testing import CliRunner
 
 from validation.cli import app
 from validation.generator.files import read_scores
+from validation.generator.shown import usefulness_section
 from validation.generator.usefulness import judge_study
 from validation.predictions import PredictionError
 from validation.statistics.roc import StatisticsError, empirical_auc, non_inferiority
 
 ARMS = ("real", "gen-1", "gen-3", "gen-10", "both")
 SIZES = {"gen-1": 100, "gen-3": 300, "gen-10": 1000}
+SEEDS = (1, 2)
 
 
 def study_rows(shifts, column="logit", patients=150, seed=0, seeds=(1, 2), noise=0.3):
@@ -61,6 +63,7 @@ def judged(shifts, probes=None, dice=None):
         None if probes is None else columns(study_rows(probes, "score", seed=1)),
         None if dice is None else columns(study_rows(dice, "dice", seed=2, seeds=(1,))),
         SIZES,
+        SEEDS,
         resamples=200,
     )
 
@@ -124,9 +127,22 @@ def test_the_sequence_stops_where_a_test_fails():
     assert [step.tested for step in middle.sequence] == [True, True, False]
 
 
+def test_an_arm_that_lacks_a_seed_is_left_out():
+    rows = study_rows(dict.fromkeys(ARMS, 1.0))
+    half = [row for row in rows if (row["arm"], row["seed"]) != ("gen-10", 2)]
+    figures = judge_study(columns(half), None, None, SIZES, SEEDS, resamples=100)
+    assert figures.unfinished == ("gen-10",)
+    assert figures.primary is None, "one seed against two would lose by its noise alone"
+    assert "gen-10" not in figures.arms
+    assert figures.slope.sizes == (100, 300)
+    assert any("gen-10" in note for note in usefulness_section(figures).notes)
+    with pytest.raises(PredictionError, match="goes on"):
+        judge_study(columns(rows), None, None, SIZES, (1, 2, 3), resamples=100)
+
+
 def test_a_patient_is_scored_by_the_mean_over_images_and_seeds():
     rows = study_rows(dict.fromkeys(ARMS, 1.0), noise=1.0)
-    figures = judge_study(columns(rows), None, None, SIZES, resamples=100)
+    figures = judge_study(columns(rows), None, None, SIZES, SEEDS, resamples=100)
     for arm in ARMS:
         own: dict[str, list[float]] = {}
         for row in rows:
@@ -168,7 +184,8 @@ def write_study(folder, rows):
         arm: {"real": arm in ("real", "both"), "times": {"gen-1": 1, "gen-3": 3, "gen-10": 10}.get(arm, 0)}
         for arm in ARMS
     }
-    (folder / "study.json").write_text(json.dumps({"arms": arms, "learned": {"images": 100}}))
+    facts = {"arms": arms, "learned": {"images": 100}, "settings": {"seeds": SEEDS}}
+    (folder / "study.json").write_text(json.dumps(facts))
 
 
 def test_the_verb_writes_a_report_and_the_same_figures(tmp_path):

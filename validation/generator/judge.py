@@ -55,6 +55,7 @@ def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
             read_scores(shortcut, "score") if shortcut.exists() else None,
             read_scores(segmentation, "dice") if segmentation.exists() else None,
             sizes,
+            facts["settings"]["seeds"],
             resamples=resamples,
             seed=seed,
         )

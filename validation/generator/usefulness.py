@@ -7,7 +7,7 @@ and not tested. An arm that was not run makes its figures None, never another nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from validation.figures import FEW
 from validation.generator.files import Columns
+from validation.predictions import PredictionError
 from validation.statistics.roc import (
     RESAMPLES,
     Auc,
@@ -88,8 +89,12 @@ class Dice:
 
 @dataclass(frozen=True)
 class Usefulness:
-    """All figures of a study. `devices`: by device and arm, None where patients are too few."""
+    """All figures of a study. `devices`: by device and arm, None where patients are too few.
 
+    `unfinished`: diagnosis arms that are left out, as a seed of theirs is not there yet.
+    """
+
+    unfinished: tuple[str, ...]
     patients: int
     malignant: int
     arms: Mapping[str, ArmFigures]
@@ -101,6 +106,21 @@ class Usefulness:
     shortcut: Mapping[str, Auc]
     shortcut_nearer: Estimate | None
     dice: Mapping[str, Dice]
+
+
+def finished(rows: Columns, seeds: Sequence[int]) -> tuple[Columns, tuple[str, ...]]:
+    """The rows of arms of which every seed is there, and the names of the other arms.
+
+    A score averaged over fewer seeds than another arm's is noisier: compared, it would lose by that alone.
+    """
+    whole = [
+        arm
+        for arm in dict.fromkeys(rows["arm"].tolist())
+        if set(seeds) <= set(rows["seed"][rows["arm"] == arm].tolist())
+    ]
+    kept = np.isin(rows["arm"], whole) & np.isin(rows["seed"], seeds)
+    others = tuple(arm for arm in dict.fromkeys(rows["arm"].tolist()) if arm not in whole)
+    return {name: values[kept] for name, values in rows.items()}, others
 
 
 def patients_of(rows: Columns, value: str) -> Patients:
@@ -119,11 +139,28 @@ def judge_study(
     shortcut: Columns | None,
     segmentation: Columns | None,
     sizes: Mapping[str, int],
+    seeds: Sequence[int],
     *,
     resamples: int = RESAMPLES,
     seed: int = 1,
 ) -> Usefulness:
-    """Judge the rows of a study; `sizes`: generated pictures of each arm of these alone."""
+    """Judge the rows of a study.
+
+    Parameters
+    ----------
+    sizes : generated pictures of each arm of these alone
+    seeds : those that every arm of diagnosis is to have; an arm without one of them is left out
+
+    Raises
+    ------
+    PredictionError
+        No arm is finished.
+    """
+    diagnosis, unfinished = finished(diagnosis, seeds)
+    if not len(diagnosis["arm"]):
+        raise PredictionError(
+            f"no arm is finished ({', '.join(unfinished)} lack seeds): busmap generator study goes on"
+        )
     patients = patients_of(diagnosis, "logit")
     truth, scores = patients.malignant, patients.scores
     primary = None
@@ -137,6 +174,7 @@ def judge_study(
     nearer = _nearer(probes, resamples, seed) if probes is not None else None
     devices, counts = _devices(patients)
     return Usefulness(
+        unfinished=unfinished,
         patients=len(truth),
         malignant=int(truth.sum()),
         arms=arms,

@@ -4,10 +4,11 @@ Promises: piece after piece, each kept when it is done; a killed run goes on wit
 judged is among the examples of the piece, and a base that has seen Toshiba is refused. Scores only are
 written, no figure.
 
-Pieces: "none" (the base as it is), and for each k and draw "adapter", "real" (k images alone, no
-generator), once "full" (all weights fine-tuned). Each trains the same diagnosis net for the same number of
-updates. few.parquet: one row a piece and judged image, with the classifier's logit and, where there is a
-generator, the flow's loss on the image.
+Pieces: "none" (the base as it is; asked for a device that it never saw it would draw from an embedding
+that was never trained, so it is asked for "unknown"), and for each k and draw "adapter", "real" (k
+images alone, no generator), once "full" (all weights fine-tuned). Each trains the same diagnosis net for
+the same number of updates. few.parquet: one row a piece and judged image, with the classifier's logit
+and, where there is a generator, the flow's loss on the image.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from models.data.prediction import write_rows
 from models.data.record import DataError, Record, data_hash
 from models.diagnosis import train as diagnosis
 from models.generation.adapt import AdaptSettings, adapt
-from models.generation.adapter import with_adapter
-from models.generation.conditions import UNKNOWN, condition_of
+from models.generation.adapter import DEVICE_FIELD, from_unknown, with_adapter
+from models.generation.conditions import DEVICES, UNKNOWN, condition_of
 from models.generation.draw import Asked, usual_devices
 from models.generation.few import SPECIAL, Few, draw_few, of_kind
 from models.generation.flow import Solver
-from models.generation.frames import prepare
+from models.generation.frames import FrameSet, prepare
 from models.generation.product import Generator, load_generator
 from models.generation.repository import Shard, fill
 from models.generation.study.arms import Arm, diagnosis_set, real
@@ -166,7 +167,7 @@ def _run(study: FewStudy, piece: Piece) -> list[dict[str, Any]]:
         lesions = diagnosis_set(Arm("real", real=True, times=0), few.examples, folder)
     else:
         generator = _generator(study, piece, few, folder)
-        frames = prepare(few.other, folder / "judged", 1)
+        frames = asked_for(prepare(few.other, folder / "judged", 1), device_asked(piece, few.other))
         loss = losses(generator, frames, len(few.other), 1, study.settings.loss_draws).tolist()
         lesions = _drawn(study, piece, own, generator, folder)
     settings = study.settings
@@ -188,6 +189,8 @@ def _generator(study: FewStudy, piece: Piece, few: Few, folder: Path) -> Generat
         raise DataError(f"the base has seen images of {device}: train one with --exclude-device")
     if piece.arm == "none":
         return base
+    if piece.kind.unseen:
+        from_unknown(base.flow, device)
     settings = replace(study.settings.adapt, adapter=replace(study.settings.adapt.adapter, device=device))
     settings = settings.of_full() if piece.arm == "full" else settings
     frames = prepare(few.examples, folder, 1)
@@ -203,11 +206,23 @@ def _device(piece: Piece, records: Sequence[Record]) -> str:
     return condition_of(records[0]).device if piece.kind.device else UNKNOWN
 
 
+def device_asked(piece: Piece, records: Sequence[Record]) -> str:
+    """The device that a piece's generator is asked for: "unknown" where it was never taught this one."""
+    return UNKNOWN if piece.kind.unseen and piece.arm == "none" else _device(piece, records)
+
+
+def asked_for(frames: FrameSet, device: str) -> FrameSet:
+    """The same frames with another device among their labels."""
+    labels = frames.labels.copy()
+    labels[:, DEVICE_FIELD] = DEVICES.index(device)
+    return replace(frames, labels=labels)
+
+
 def _drawn(
     study: FewStudy, piece: Piece, own: Sequence[Record], generator: Generator, folder: Path
 ) -> diagnosis.TrainingSet:
     """Pictures of a piece's generator, all of lesions, as a training set."""
-    device = _device(piece, own)
+    device = device_asked(piece, own)
     devices = (device,) if piece.kind.device else usual_devices(generator.facts)
     asked = Asked(no_lesion_share=0, devices=devices, callipers_share=0, text_share=0)
     count = study.settings.images

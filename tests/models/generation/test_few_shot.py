@@ -13,10 +13,24 @@ torch = pytest.importorskip("torch")
 from models.data.busbra import read_busbra  # noqa: E402
 from models.data.record import DataError  # noqa: E402
 from models.diagnosis import train as diagnosis  # noqa: E402
+from models.generation.adapter import DEVICE_FIELD, from_unknown  # noqa: E402
+from models.generation.conditions import DEVICES, UNKNOWN  # noqa: E402
 from models.generation.few import draw_few, of_kind  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
+from models.generation.frames import prepare  # noqa: E402
+from models.generation.product import load_generator  # noqa: E402
 from models.generation.study import few_shot  # noqa: E402
-from models.generation.study.few_shot import KINDS, FewSettings, FewStudy, Kind, pieces, run_few_shot  # noqa: E402
+from models.generation.study.few_shot import (  # noqa: E402
+    KINDS,
+    FewSettings,
+    FewStudy,
+    Kind,
+    Piece,
+    asked_for,
+    device_asked,
+    pieces,
+    run_few_shot,
+)
 from tests.models.generation.test_adapt import short  # noqa: E402
 
 FOLDS = (1, 2, 3, 4)
@@ -67,6 +81,30 @@ def test_a_killed_study_goes_on_and_judges_other_patients(study, monkeypatch):
         assert {row["image_id"] for row in rows if row["arm"] == arm} == judged
     assert all((row["loss"] is None) == (row["arm"] == "real") for row in rows)
     assert not run_few_shot(replace(study, out=study.out / "none"), minutes=0)
+
+
+def test_a_base_is_not_asked_for_a_device_it_never_saw(study):
+    records = [replace(record, device="Toshiba Aplio 300") for record in study.records]
+    asked = {arm: device_asked(Piece(KIND, arm), records) for arm in ("none", "adapter", "full")}
+    assert asked == {"none": UNKNOWN, "adapter": "Toshiba Aplio 300", "full": "Toshiba Aplio 300"}
+    seen = replace(KIND, unseen=False)
+    assert device_asked(Piece(seen, "none"), records) == "Toshiba Aplio 300"
+    frames = prepare(records[:2], study.out, 1)
+    labels = asked_for(frames, UNKNOWN).labels
+    assert set(frames.labels[:, DEVICE_FIELD]) == {DEVICES.index("Toshiba Aplio 300")}
+    assert set(labels[:, DEVICE_FIELD]) == {DEVICES.index(UNKNOWN)}
+    others = [i for i in range(labels.shape[1]) if i != DEVICE_FIELD]
+    assert (labels[:, others] == frames.labels[:, others]).all()
+
+
+def test_a_device_never_seen_starts_from_unknown(stage):
+    flow = load_generator(stage / "product", torch.device("cpu")).flow
+    table = flow.fields[DEVICE_FIELD].weight
+    before, row = table.clone(), DEVICES.index("Toshiba Aplio 300")
+    assert not torch.equal(table[row], table[0])
+    from_unknown(flow, "Toshiba Aplio 300")
+    assert torch.equal(table[row], before[DEVICES.index(UNKNOWN)])
+    assert torch.equal(table[:row], before[:row])
 
 
 def test_a_base_that_has_seen_the_device_is_refused(study, monkeypatch):
