@@ -98,7 +98,11 @@ class Piece:
 
 
 def pieces(kinds: Sequence[Kind]) -> Iterator[Piece]:
-    """Everything to be run, in order."""
+    """Everything to be run, first draws first: a study that is cut short has said something of every kind."""
+    return iter(sorted(_by_kind(kinds), key=lambda piece: piece.draw))
+
+
+def _by_kind(kinds: Sequence[Kind]) -> Iterator[Piece]:
     for kind in kinds:
         yield Piece(kind, "none")
         for k in kind.ks:
