@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.data.record import Record
+from models.data.whole import whole_file
 from models.runtime.diagnosis import DiagnosisModel
 from models.runtime.lesion import Found, LesionModel
 
@@ -119,10 +120,8 @@ def write_predictions(rows: Sequence[Prediction], path: Path) -> None:
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write any rows of plain values as parquet, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist(list(rows)), unfinished)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist(list(rows)), unfinished)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

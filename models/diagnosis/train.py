@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from models.data.record import Record, data_hash
+from models.data.whole import whole_file
 from models.diagnosis.network import DiagnosisNet
 from models.runtime.preprocess import lesion_crop, suppress_marks
 from models.training.augment import AugmentSettings, change_grey, sample_grid
@@ -123,7 +124,8 @@ def fit_on(
 
     task = Task(DiagnosisNet(), batches, _loss, steps, evaluate)
     fitted = fit(task, settings, out, f"diagnosis {out.name}")
-    torch.save(fitted.network.state_dict(), out / "weights.pt")
+    with whole_file(out / "weights.pt") as unfinished, unfinished.open("wb") as file:
+        torch.save(fitted.network.state_dict(), file)
     return fitted
 
 

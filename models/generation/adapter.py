@@ -29,6 +29,7 @@ from torch.nn.utils.parametrize import (
 )
 
 from models.data.record import DataError
+from models.data.whole import whole_file
 from models.generation.conditions import DEVICES, UNKNOWN, VOCABULARIES
 from models.generation.flow import FlowNet
 from models.generation.product import Generator
@@ -145,10 +146,8 @@ def save_adapter(
     """
     halves = {name: value.detach().half().contiguous().cpu() for name, value in _learned(network).items()}
     header = {"format": FORMAT, "base": base, "settings": asdict(settings), "facts": dict(facts)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.partial")
-    save_file(halves, unfinished, {"busmap_adapter": json.dumps(header, sort_keys=True)})
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        save_file(halves, unfinished, {"busmap_adapter": json.dumps(header, sort_keys=True)})
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.data.record import DataError
+from models.data.whole import write_whole
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
@@ -35,9 +36,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], files: Sequence[Mappi
         for name, size in _found(folder).items()
     ]
     content = {"format": FORMAT, **facts, "files": entries}
-    unfinished = folder / f".{MANIFEST}.partial"
-    unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return sha256_of(folder / MANIFEST)
 
 

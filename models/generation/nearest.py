@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from models.data.record import DataError
 from models.generation.kid import Embedder
+from models.training.run import write_arrays
 
 SIDE = 64  # px at which pixels are compared
 SHIFTS = (-2, -1, 0, 1, 2)  # px of these, in both directions
@@ -108,15 +109,8 @@ class NearIndex:
 
 def save_index(vectors: torch.Tensor, thresholds: Mapping[str, float], path: Path) -> None:
     """Write an index, whole or not at all. It holds real pictures in small: it is not passed on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.partial.npz")
-    np.savez(
-        unfinished,
-        vectors=vectors.half().numpy(),
-        lesion=np.array(thresholds["lesion"]),
-        tissue=np.array(thresholds["tissue"]),
-    )
-    unfinished.replace(path)
+    values = {kind: np.array(thresholds[kind]) for kind in ("lesion", "tissue")}
+    write_arrays(path, {"vectors": vectors.half().numpy(), **values})
 
 
 def load_index(path: Path) -> NearIndex:

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from models.data.whole import whole_file
+
 mpl.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 
 def save_grid(grey: torch.Tensor, path: Path, columns: int) -> None:
@@ -24,7 +27,8 @@ def save_grid(grey: torch.Tensor, path: Path, columns: int) -> None:
     sheet = (
         filled.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
     )
-    _replace(path, lambda unfinished: Image.fromarray(sheet).save(unfinished, "PNG", optimize=True))
+    with whole_file(path) as unfinished:
+        Image.fromarray(sheet).save(unfinished, "PNG", optimize=True)
 
 
 def save_curves(history: Sequence[dict[str, float]], path: Path) -> None:
@@ -37,10 +41,7 @@ def save_curves(history: Sequence[dict[str, float]], path: Path) -> None:
         rows = [row for row in history if name in row]
         panel.plot([row["epoch"] for row in rows], [row[name] for row in rows], color="black")
         panel.set(xlabel="epoch", title=name.replace("_", " "))
-    _replace(
-        path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
-    )
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def save_intervals(panels: Mapping[str, Sequence[tuple[float, float, float, float]]], path: Path) -> None:
@@ -53,13 +54,10 @@ def save_intervals(panels: Mapping[str, Sequence[tuple[float, float, float, floa
         axis.errorbar(place, value, (value - low, high - value), fmt="o-", color="black", capsize=3)
         axis.set(xlabel=name, xticks=place)
     axes[0][0].set_ylabel("KID")
-    _replace(
-        path, lambda unfinished: figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
-    )
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _replace(path: Path, write) -> None:  # type: ignore[no-untyped-def]
-    unfinished = path.with_suffix(".partial")
-    write(unfinished)
-    unfinished.replace(path)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from models.data.record import DataError
+from models.data.whole import write_whole
 from models.generation.autoencoder import Autoencoder, AutoencoderSettings
 from models.generation.conditions import VOCABULARIES
 from models.generation.flow import FlowNet, FlowSettings
@@ -126,11 +127,8 @@ def save_with_flow(
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> str:
     """Write whole or not at all; returns the SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = save(dict(tensors), {"busmap": json.dumps(header, sort_keys=True)})
-    unfinished = path.with_name(f"{path.name}.partial")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

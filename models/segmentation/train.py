@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from models.data.record import Record, data_hash
+from models.data.whole import whole_file
 from models.runtime.preprocess import letterbox, suppress_marks
 from models.segmentation.network import LesionNet
 from models.training.augment import AugmentSettings, change_grey, sample_grid
@@ -114,7 +115,8 @@ def fit_on(
 
     task = Task(LesionNet(), batches, _loss, steps, evaluate)
     fitted = fit(task, settings, out, f"lesion {out.name}")
-    torch.save(fitted.network.state_dict(), out / "weights.pt")
+    with whole_file(out / "weights.pt") as unfinished, unfinished.open("wb") as file:
+        torch.save(fitted.network.state_dict(), file)
     return fitted
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.data.whole import write_whole
+
 _COMMON = {
     "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
     "monai_version": "1.6.1",
@@ -88,7 +90,4 @@ def replace_gate_facts(folder: Path, changelog: Mapping[str, str], facts: Mappin
 
 def _write(metadata: Any, folder: Path) -> None:
     path = folder / "configs" / "metadata.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(metadata, indent=1) + "\n")

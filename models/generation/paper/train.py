@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.data.record import DataError, Record, data_hash
+from models.data.whole import whole_file
 from models.generation.paper.data import BENIGN, MALIGNANT, Picture, changed, device_entries, read_picture
 from models.generation.paper.diffusion import TIMES, add_noise
 from models.generation.paper.network import NetworkSettings, PaperUNet
@@ -27,7 +28,7 @@ from models.generation.paper.run import BOXES, WEIGHTS
 from models.training.device import best_device
 from models.training.loop import Batch, Fitted, LoopSettings, Steering, Task, fit
 from models.training.parallel import own_rows, rank
-from models.training.run import begin_run
+from models.training.run import begin_run, write_arrays
 
 SIDE = 160
 DEFAULTS = LoopSettings(
@@ -87,9 +88,10 @@ def train(records: Sequence[Record], out: Path, settings: PaperSettings | None =
     )
     fitted = fit(task, chosen.loop, out, f"paper {out.name}")
     if rank() == 0:
-        np.savez(out / BOXES, **boxes_by_kind(pictures))  # type: ignore[arg-type]
+        write_arrays(out / BOXES, boxes_by_kind(pictures))
         weights = fitted.network.state_dict().items()
-        save_file({name: values.contiguous() for name, values in weights}, out / WEIGHTS)
+        with whole_file(out / WEIGHTS) as unfinished:
+            save_file({name: values.contiguous() for name, values in weights}, unfinished)
     return fitted
 
 

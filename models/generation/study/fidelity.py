@@ -47,7 +47,7 @@ from models.segmentation.network import LesionNet
 from models.segmentation.train import Squares, squares_of
 from models.training.device import device_of
 from models.training.loop import LoopSettings
-from models.training.run import begin_run
+from models.training.run import begin_run, write_arrays
 
 Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -128,9 +128,7 @@ def measure_fidelity(
     squares = {one.name: squares_of(zip(one.grey, one.mask, strict=True)) for one in looked_at}
     own = {f"outline_{name}": _outline_features(outliner, part) for name, part in squares.items()}
     arrays = {**{f"imagenet_{name}": values for name, values in features.items()}, **own}
-    unfinished = out / ".features.partial.npz"
-    np.savez(unfinished, **arrays)  # type: ignore[arg-type]
-    unfinished.replace(out / "features.npz")
+    write_arrays(out / "features.npz", arrays)
     devices = _device_classifier(features_of(list(apart.grey), embed), apart.devices)
     rows: list[dict[str, Any]] = []
     for one in looked_at:

@@ -27,6 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.data.prediction import write_rows
 from models.data.record import DataError
+from models.data.whole import write_whole
 from models.generation.flow import FlowNet
 from models.generation.product import (
     WEIGHTS,
@@ -133,9 +134,7 @@ def stop(
         "chosen": chosen and chosen.epochs,
         "model": generator.digest,
     }
-    unfinished = out / f".{FILE}.partial"
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(out / FILE)
+    write_whole(out / FILE, json.dumps(content, indent=1) + "\n")
     return chosen
 
 
@@ -217,5 +216,5 @@ def _write_product(last: Path, generator: Generator, path: Path, epochs: int, ou
     save_with_flow(last, weights, {"epochs": epochs, "images_seen": seen}, out)
     history = json.loads((last / "history.json").read_text(encoding="utf-8"))
     kept = [row for row in history if row["epoch"] <= epochs]
-    (out / "history.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / "history.json", json.dumps(kept, indent=1) + "\n")
     shutil.copyfile(last / "run.json", out / "run.json")

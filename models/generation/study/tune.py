@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 
 from models.data.record import DataError
+from models.data.whole import write_whole
 from models.generation.autoencoder import SCALE
 from models.generation.distances import kid
 from models.generation.draw import BATCH, image_seed, solved
@@ -215,9 +216,7 @@ def _write(
         for one in own.values()
     ]
     content = {**about, "halves": HALVES, "tried": rows, "solver": asdict(choice.solver)}
-    unfinished = out / f".{FILE}.partial"
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(out / FILE)
+    write_whole(out / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def _point(place: float, one: Tried) -> tuple[float, float, float, float]:
