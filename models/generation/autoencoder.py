@@ -1,8 +1,9 @@
 """The autoencoder: a picture into a small latent; a decoder that is given noise to draw speckle from.
 
-Promises: the decoder knows the lesion's mask at full resolution, so that outlines are pixel-true, and
-is given noise at every scale: the same latent, mask and noise make the same picture. How much of the speckle
-comes of that noise is learnt, and measured by `study/speckle_compare.py`. Normalisation of groups, not batches: one picture decodes as it does among others.
+Promises: the decoder knows the lesion's mask at full resolution, so that outlines are pixel-true, and is
+given noise at every scale: the same latent, mask and noise make the same picture. How much of the speckle
+comes of that noise is learnt, and measured by `study/speckle_compare.py`. Normalisation of groups, not
+batches: one picture decodes as it does among others.
 
 Sources: variational autoencoder with a patch critic, Esser et al. 2021 (arXiv:2012.09841); noise injection,
 Karras et al. 2019 (arXiv:1812.04948); critic of patches, Isola et al. 2017 (arXiv:1611.07004), under spectral
