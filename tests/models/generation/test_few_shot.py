@@ -50,7 +50,9 @@ def test_the_arms_are_those_of_the_protocol():
     names = [piece.name for piece in pieces(KINDS)]
     assert len(names) == len(set(names))
     of = {kind.name: [piece for piece in pieces(KINDS) if piece.kind is kind] for kind in KINDS}
-    adapted = {name: [(p.k, p.draw) for p in own if p.arm == "adapter"] for name, own in of.items()}
+    adapted = {name: sorted((p.k, p.draw) for p in own if p.arm == "adapter") for name, own in of.items()}
+    draws = [piece.draw for piece in pieces(KINDS)]
+    assert draws == sorted(draws), "cut short, it has said something of every kind"
     assert adapted["toshiba"] == [(k, draw) for k in (8, 16, 32) for draw in (1, 2, 3)]
     assert adapted["special"] == [(8, 1), (16, 1)]
     assert adapted["u-systems"] == [(8, 1)]
