@@ -18,6 +18,7 @@ from models.generation.adapt_cli import adapt, few_shot
 from models.generation.dicom_cli import dicom, golden, verify
 from models.generation.folds import fold_numbers
 from models.generation.paper.cli import app as paper
+from models.generation.redraw_cli import redraw
 from models.generation.solver_options import (
     Guidance,
     KeepAway,
@@ -33,7 +34,7 @@ from models.training.border import border
 app = typer.Typer(no_args_is_help=True, help="Train the generator of labelled images and draw from it.")
 
 app.add_typer(paper, name="paper")
-_DRAWN = (adapt, few_shot, dicom, golden, verify)
+_DRAWN = (adapt, few_shot, redraw, dicom, golden, verify)
 _MEASURED = (tune, stop, speckle, index, privacy, fidelity, study, confirm, page)
 for verb in (*_DRAWN, *_MEASURED):
     app.command()(verb)

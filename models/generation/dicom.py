@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -35,8 +35,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
+from models.data.whole import whole_file, write_whole
 from models.generation.draw import Row
-from models.generation.repository import picture_paths, read_rows, written
+from models.generation.repository import picture_paths, png_of, read_rows
 
 MAKER: Final = "busmap generator"  # not "busmap": what the node made itself it does not analyse
 SIDE, STRIP = 256, 32  # px of the region, and of the strip above it
@@ -79,18 +80,22 @@ class Written:
 
 def plan_studies(rows: Sequence[Row]) -> Iterator[GeneratedStudy]:
     """Studies from rows in their order; two views show rows of one class. Each row is used once at most."""
-    waiting = [row for row in rows if not (row.callipers or row.text)]
+    plain = [row for row in rows if not (row.callipers or row.text)]
+    waiting: defaultdict[str, deque[Row]] = defaultdict(deque)
+    for row in plain:
+        waiting[row.lesion_class].append(row)
     number = 0
-    while waiting:
-        first = waiting.pop(0)
+    for first in plain:
+        alike = waiting[first.lesion_class]
+        if not alike or alike[0] is not first:  # it is the second view of an earlier study
+            continue
+        alike.popleft()
         random = np.random.default_rng([_STREAM, first.seed])
         second, cine, side = random.random(3)
         hour = int(random.integers(1, 13))
         views = [first]
-        twin = next((row for row in waiting if row.lesion_class == first.lesion_class), None)
-        if second < _SECOND_VIEW and twin is not None:
-            waiting.remove(twin)
-            views.append(twin)
+        if second < _SECOND_VIEW and alike:
+            views.append(alike.popleft())
         number += 1
         yield GeneratedStudy(number, tuple(views), "L" if side < 0.5 else "R", hour, bool(cine < _CINE))
 
@@ -116,9 +121,10 @@ def write_studies(repository: Path, out: Path, most: int | None = None) -> Itera
             picture, mask = (_read(file) for file in picture_paths(repository, row.index))
             seen = shown(mask, Image.Resampling.NEAREST, cine=study.cine and view == 1)[0]
             whole = np.pad(seen, ((STRIP, 0), (0, 0))) > 127
-            written(outline, partial(Image.fromarray(whole).save, format="PNG"))
+            write_whole(outline, png_of(whole))
             dataset = view_dataset(study, view, picture)
-            written(path, partial(dataset.save_as, enforce_file_format=True))
+            with whole_file(path) as unfinished:
+                dataset.save_as(unfinished, enforce_file_format=True)
             yield Written(path, outline, dataset.StudyInstanceUID, dataset.SOPInstanceUID, row)
 
 

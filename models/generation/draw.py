@@ -45,8 +45,10 @@ class Asked:
 class Row:
     """One image of a repository.
 
-    `adapter` and `model`: SHA-256, the adapter's empty where there is none. `rejected`: how many draws
-    before this one came too near to a training picture and were thrown away.
+    `guided_from` and `guided_to`: times of the flow between which guidance worked. `adapter` and `model`:
+    SHA-256, the adapter's empty where there is none. `rejected`: how many draws before this one came too near
+    to a training picture and were thrown away. `image_sha256`, `mask_sha256`: of the files, empty before they
+    are written.
     """
 
     index: int
@@ -61,9 +63,18 @@ class Row:
     text: bool
     steps: int
     guidance: float
+    guided_from: float
+    guided_to: float
     adapter: str
     model: str
     rejected: int
+    image_sha256: str = ""
+    mask_sha256: str = ""
+
+    @property
+    def solver(self) -> Solver:
+        """What the image was drawn with."""
+        return Solver(self.steps, self.guidance, (self.guided_from, self.guided_to))
 
 
 def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -106,6 +117,8 @@ def draw_row(
         text=bool(text < asked.text_share),
         steps=solver.steps,
         guidance=solver.guidance,
+        guided_from=solver.interval[0],
+        guided_to=solver.interval[1],
         adapter=generator.adapter,
         model=generator.digest,
         rejected=rejected,

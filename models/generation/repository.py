@@ -2,67 +2,48 @@
 
 Promises: images stream to disk, whole or not at all; a killed run goes on where it stopped; a shard is a
 range of indices that any machine can draw, and the shards together are the whole, byte for byte; every
-row names all that its image follows from. A folder drawn from another model, seed or request is refused.
+row names all that its image follows from (`redraw.py` draws it again). A folder may grow and be sharded
+anew: it ends as if drawn at once (`table.py`). A folder drawn from another model, seed or request is refused.
 Where an index of training pictures is given, a picture too near to one of them is thrown away, counted in
 its row and drawn anew.
 
 Layout: images/NNN/NNNNNN.png and masks/NNN/NNNNNN.png (8-bit grey; masks 0 and 255), table/*.parquet (one
-table in parts of up to 1,000 rows), repository.json (request, solver, seed, model), rejected/NNN/NNNNNN (how
+table in parts of up to 1,000 rows), repository.json (request, solver, seed, model, what was kept away from),
+rejected/NNN/NNNNNN (how
 often an image was thrown away, for those that were).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.data.record import DataError
+from models.data.whole import write_whole
 from models.generation.draw import BATCH, Asked, Row, draw_images, draw_row
 from models.generation.flow import Solver
 from models.generation.nearest import NearIndex
 from models.generation.product import Generator
+from models.generation.table import add_rows, read_all, read_between
 from models.runtime.preprocess import suppress_marks
 from models.training.run import begin_run
 
 PART_ROWS = 1000
 MOST_REJECTED = 20  # draws of one image
 TABLE = "table"
+FACTS = "repository.json"
 Grey = npt.NDArray[np.uint8]
-
-SCHEMA = pa.schema(
-    [
-        ("index", pa.int64()),
-        ("seed", pa.int64()),
-        ("lesion_class", pa.string()),
-        ("device", pa.string()),
-        ("birads", pa.string()),
-        ("histology", pa.string()),
-        ("lesions", pa.int8()),
-        ("zoom", pa.float64()),
-        ("callipers", pa.bool_()),
-        ("text", pa.bool_()),
-        ("steps", pa.int32()),
-        ("guidance", pa.float64()),
-        ("adapter", pa.string()),
-        ("model", pa.string()),
-        ("rejected", pa.int16()),
-        ("image", pa.string()),
-        ("mask", pa.string()),
-        ("image_sha256", pa.string()),
-        ("mask_sha256", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -103,8 +84,11 @@ def fill(
         "model": generator.digest,
         "kept_away_from": near.digest if near else "",
     }
-    adapter = {"adapter": generator.adapter} if generator.adapter else {}
-    begin_run(out, facts | adapter, "repository.json")
+    if near:
+        facts["away_below"] = dict(near.thresholds)
+    if generator.adapter:
+        facts["adapter"] = generator.adapter
+    begin_run(out, _as_begun(out / FACTS, facts), FACTS)
 
     def again(index: int, rejected: int) -> Row:
         return draw_row(generator, asked, solver, seed, index, rejected)
@@ -113,13 +97,11 @@ def fill(
     with _progress() as progress:
         task = progress.add_task("drawing", total=shard.stop - shard.first, rate="")
         for first, stop in parts(shard):
-            part = out / TABLE / f"{first:09d}-{stop:09d}.parquet"
-            if part.exists():
-                progress.update(task, advance=stop - first)
-                continue
-            rows = {index: again(index, _rejected(out, index)) for index in range(first, stop)}
+            block = _block(first)
+            there = read_between(out / TABLE, *block)
+            rows = {i: again(i, _rejected(out, i)) for i in range(first, stop) if i not in there}
             missing = [row for row in rows.values() if not _is_there(out, row.index)]
-            progress.update(task, advance=len(rows) - len(missing))
+            progress.update(task, advance=stop - first - len(missing))
             for chunk in _chunks(missing):
                 for row, picture, mask in _kept(generator, chunk, solver, near, again):
                     _write_image(out, row, picture, mask)
@@ -127,8 +109,45 @@ def fill(
                 drawn += len(chunk)
                 rate = drawn / (time.monotonic() - begun)
                 progress.update(task, advance=len(chunk), rate=f"{rate:.2f} images/s")
-            _write_part(out, list(rows.values()), part)
+            add_rows(out / TABLE, block, {i: _content(out, row) for i, row in rows.items()}, first, stop)
     return drawn / (time.monotonic() - begun) if drawn else None
+
+
+def _as_begun(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts in the form in which an older busmap wrote them to `path`, so that it is gone on with."""
+    own = dict(facts)
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if begun["solver"].get("heun") is False:  # another method of solving, which no verb ever took
+            own["solver"] = {**own["solver"], "heun": False}
+        if "away_below" not in begun:
+            own.pop("away_below", None)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return dict(facts)
+    return own
+
+
+def repository_facts(out: Path) -> dict[str, Any]:
+    """What repository.json says: request, solver, seed, model, index kept away from.
+
+    Raises
+    ------
+    DataError
+        It is missing or cannot be read.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((out / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{out / FACTS} cannot be read ({error}): give the --out of busmap generator sample, whole"
+        ) from None
+    return facts
+
+
+def _block(index: int) -> tuple[int, int]:
+    """The range of indices around one that a part of the table may hold."""
+    first = index // PART_ROWS * PART_ROWS
+    return first, first + PART_ROWS
 
 
 def _kept(
@@ -179,7 +198,7 @@ def _write_image(out: Path, row: Row, picture: Grey, mask: Grey) -> None:
     """The picture last: where it is, the rest is there too."""
     image_path, mask_path = picture_paths(out, row.index)
     if row.rejected:
-        written(_rejected_path(out, row.index), lambda path: path.write_text(str(row.rejected)))
+        write_whole(_rejected_path(out, row.index), str(row.rejected))
     _write_png(mask * np.uint8(255), mask_path)
     _write_png(picture, image_path)
 
@@ -188,50 +207,24 @@ def parts(shard: Shard) -> Iterator[tuple[int, int]]:
     """The ranges of a shard's parts, cut at multiples of `PART_ROWS`."""
     first = shard.first
     while first < shard.stop:
-        stop = min((first // PART_ROWS + 1) * PART_ROWS, shard.stop)
+        stop = min(_block(first)[1], shard.stop)
         yield first, stop
         first = stop
 
 
 def read_rows(out: Path) -> list[Row]:
-    """All rows of a repository's table, by index.
+    """All rows of a repository's table, by index, each once.
 
     Raises
     ------
     DataError
-        There is no table.
+        There is no table, or its parts say different things of one image.
     """
-    files = sorted((out / TABLE).glob("*.parquet"))
-    if not files:
+    rows = read_all(out / TABLE)
+    if not rows:
         raise DataError(f"{out} holds no table of generated images: busmap generator sample --out {out}")
     names = [field.name for field in fields(Row)]
-    rows = [Row(**row) for file in files for row in pq.read_table(file, columns=names).to_pylist()]
-    return sorted(rows, key=lambda row: row.index)
-
-
-def redraw(generator: Generator, row: Row, solver: Solver | None = None) -> tuple[Grey, Grey]:
-    """Image and mask, uint8 (s, s), mask 0 or 1, of a row alone.
-
-    Raises
-    ------
-    DataError
-        The row was drawn from another model, or with another adapter.
-    """
-    if row.model != generator.digest:
-        raise DataError(
-            f"image {row.index} was drawn from model {row.model[:12]}, not from {generator.digest[:12]}"
-        )
-    if row.adapter != generator.adapter:
-        raise DataError(
-            f"image {row.index} was drawn with {_named(row.adapter)}, not with {_named(generator.adapter)}"
-        )
-    own = solver or Solver(steps=row.steps, guidance=row.guidance)
-    pictures, masks = draw_images(generator, [row], own)
-    return pictures[0], masks[0]
-
-
-def _named(adapter: str) -> str:
-    return f"adapter {adapter[:12]}" if adapter else "no adapter"
+    return [Row(**{name: content[name] for name in names}) for _, content in sorted(rows.items())]
 
 
 def picture_paths(out: Path, index: int) -> tuple[Path, Path]:
@@ -249,33 +242,27 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + BATCH]
 
 
-def _write_part(out: Path, rows: Sequence[Row], part: Path) -> None:
-    content: list[dict[str, Any]] = []
-    for row in rows:
-        image, mask = picture_paths(out, row.index)
-        content.append(
-            {
-                **asdict(row),
-                "image": image.relative_to(out).as_posix(),
-                "mask": mask.relative_to(out).as_posix(),
-                "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
-                "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest(),
-            }
-        )
-    table = pa.Table.from_pylist(content, SCHEMA)
-    written(part, lambda unfinished: pq.write_table(table, unfinished))
+def _content(out: Path, row: Row) -> dict[str, Any]:
+    """A row of the table: the row, and the files that it describes."""
+    image, mask = picture_paths(out, row.index)
+    return {
+        **asdict(row),
+        "image": image.relative_to(out).as_posix(),
+        "mask": mask.relative_to(out).as_posix(),
+        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
+        "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest(),
+    }
+
+
+def png_of(picture: npt.NDArray[np.uint8 | np.bool_]) -> bytes:
+    """The file of a picture, uint8 or bool (rows, columns)."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    return content.getvalue()
 
 
 def _write_png(picture: Grey, path: Path) -> None:
-    written(path, lambda unfinished: Image.fromarray(picture).save(unfinished, "PNG"))
-
-
-def written(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.partial")
-    write(unfinished)
-    unfinished.replace(path)
+    write_whole(path, png_of(picture))
 
 
 def _progress() -> Progress:

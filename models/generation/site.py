@@ -1,15 +1,15 @@
 """A site's own DICOM studies as frames to adapt to.
 
-Promises: the studies are read by what ships, in a process of its own; what it hands over (pixels with marks
-covered, outlines, patients as numbers) lies in a hidden folder within the studies' own for that moment and
-is deleted; no name or identifier is in it.
+Promises: the studies are read by what ships, in a process of its own; nothing is written beside them. What it
+hands over (pixels with marks covered, outlines, patients as numbers; no name or identifier) lies in a
+temporary folder that this user alone can read and is deleted, unless the process is killed in that moment.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,6 @@ import numpy as np
 from models.data.record import DataError
 from models.generation.conditions import Condition
 from models.generation.frames import FrameSet, Picture, frames_of
-
-_WORK = ".busmap-adapt"  # hidden folders are not read as studies
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ def site_frames(
     DataError
         The studies cannot be read, or no picture has an outline.
     """
-    handed = studies / _WORK / "frames.npz"
     options = ["--outlines", str(outlines)] if outlines else []
-    try:
+    with tempfile.TemporaryDirectory(prefix="busmap-adapt-") as private:  # mode 0700
+        handed = Path(private) / "frames.npz"
         done = subprocess.run(
             [sys.executable, "-m", "app.frames", str(studies), str(handed), *options],
             capture_output=True,
@@ -62,8 +60,6 @@ def site_frames(
                 Picture(arrays[f"grey-{i}"], arrays[f"lesions-{i}"], lesion, device, arrays[f"marks-{i}"])
                 for i in range(len(patients))
             ]
-    finally:
-        shutil.rmtree(handed.parent, ignore_errors=True)
     if not pictures:
         raise DataError(
             "no picture of the studies has an outline: give studies that show lesions, or --outlines"

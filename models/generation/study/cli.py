@@ -197,7 +197,7 @@ def confirm(
     study: Annotated[Path, typer.Option(help="Folder of the finished study (busmap generator study).")],
     out: Annotated[Path, typer.Option(help="Folder of the confirmation: without one in it yet.")],
 ) -> None:
-    """Score fold 5 and BrEaST, once, with the stored arms real, gen-10 and both; a folder is used once."""
+    """Score fold 5 and BrEaST, once a study, with the stored arms real, gen-10 and both."""
     with _border():
         module = import_module("models.generation.study.confirm")
         fold = [record for record in read_busbra(data) if record.fold == module.FOLD]

@@ -1,10 +1,12 @@
 """Confirmation: the arms named in docs/protocol-generator.md score fold 5 and BrEaST, once.
 
-Promises: by the weights that the study stored, nothing is trained; all scores are written at once, and a
-folder that holds scores is refused, so that no second look goes unnoticed. Lesions on annotated outlines, as
+Promises: by the weights that the study stored, nothing is trained; all scores are written at once. The study
+is marked as confirmed before they are, and a study or folder that was confirmed is refused, so that no second
+look goes unnoticed. Lesions on annotated outlines, as
 in the study; pictures without a lesion are left out. Scores only, no figure.
 
-Files: confirm.parquet (a logit for each image, arm and seed), confirm.json (weights, data, day).
+Files: confirm.parquet (a logit for each image, arm and seed), confirm.json (weights, data, day); in the
+folder of the study CONFIRMED (day, weights, and where the scores are).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from models.training.device import best_device
 ARMS: Final = ("real", "gen-10", "both")
 FILE: Final = "confirm.parquet"
 FACTS: Final = "confirm.json"
+CONFIRMED: Final = "CONFIRMED"  # in the folder of the study
 FOLD: Final = 5  # of BUS-BRA
 
 
@@ -39,8 +42,10 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
     Raises
     ------
     DataError
-        `out` holds scores already, or an arm of the study is missing.
+        The study was confirmed already, `out` holds scores, or an arm of the study is missing.
     """
+    if (study / CONFIRMED).exists():
+        raise DataError(_confirmed(study))
     if (out / FILE).exists() or (out / FACTS).exists():
         raise DataError(
             f"{out} holds a confirmation already: these patients are scored once, so judge what is there"
@@ -61,7 +66,6 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
                 _row(name, record, arm, seed, float(logit))
                 for record, logit in zip(records, logits, strict=True)
             ]
-    out.mkdir(parents=True, exist_ok=True)
     facts = {
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
         "generator": json.loads((study / "study.json").read_text(encoding="utf-8"))["generator"],
@@ -75,8 +79,34 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
             for name, own in shown.items()
         },
     }
+    out.mkdir(parents=True, exist_ok=True)
+    _mark(study, out, facts)
     (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_rows(rows, out / FILE)
+
+
+def _mark(study: Path, out: Path, facts: Mapping[str, Any]) -> None:
+    """Mark the study as confirmed; of two confirmations at once, one is refused here."""
+    about = {"day": facts["day"], "out": str(out.resolve()), "weights": facts["weights"]}
+    try:
+        with (study / CONFIRMED).open("x", encoding="utf-8") as file:
+            file.write(json.dumps(about, indent=1) + "\n")
+    except FileExistsError:
+        raise DataError(_confirmed(study)) from None
+
+
+def _confirmed(study: Path) -> str:
+    """Why a study is refused that was confirmed before."""
+    try:
+        about = json.loads((study / CONFIRMED).read_text(encoding="utf-8"))
+        where, day = about["out"], about["day"]
+    except (OSError, ValueError, KeyError, TypeError):
+        where, day = "a folder that it does not name", "an unknown day"
+    return (
+        f"{study / CONFIRMED} says that this study was confirmed on {day} into {where}: these patients are "
+        f"scored once, so judge what is there (busmap validate generator). Only where that run was killed "
+        f"before it wrote {FILE} may {CONFIRMED} be deleted"
+    )
 
 
 def _weights(study: Path) -> dict[tuple[str, int], Path]:

@@ -38,6 +38,7 @@ from models.generation.study.arms import (
     lesion_rows,
     segmentation_set,
 )
+from models.generation.study.pin import pin_of
 from models.generation.study.privacy import Half
 from models.generation.study.probe import features_of
 from models.generation.study.run import StudySettings
@@ -112,12 +113,13 @@ def measure_fidelity(
     Raises
     ------
     RunDiffersError
-        `out` holds the measures of another generator.
+        `out` holds the measures of another generator or repository.
     DataError
         The repository holds fewer pictures of lesions.
     """
     made = generated_set(repository, count)
-    facts = {"model": generator.digest, "generated": count, "settings": asdict(settings)}
+    pin = pin_of(repository, lesion_rows(repository, count))
+    facts = {"model": generator.digest, "generated": count, "settings": asdict(settings), "pin": pin}
     begin_run(out, facts, "fidelity.json")
     outliner = _outliner(other.records, repository, out / "judges" / "segmentation", settings.segmentation)
     classifier = _classifier(other.records, repository, out / "judges" / "diagnosis", settings.diagnosis)

@@ -22,6 +22,7 @@ from models.data.record import DataError
 from models.generation.draw import Row
 from models.generation.repository import read_rows
 from models.generation.study.arms import generated
+from models.generation.study.pin import pin_of
 from models.generation.study.privacy import Half
 
 NAME: Final = "real-and-generated"
@@ -60,8 +61,11 @@ def write_page(learned: Half, repository: Path, out: Path, seed: int) -> list[st
     ):
         sheet(pictures).save(out / f"{NAME}{end}.png", "PNG", optimize=True)
     real = sorted(tile.name for tile in shuffled if tile.real)
-    model = _one_model(read_rows(repository))
-    (out / f"{NAME}.md").write_text(_page(shuffled, real, model, seed), encoding="utf-8")
+    rows = read_rows(repository)
+    source = (
+        f"the generator {_one_model(rows)} into the repository {pin_of(repository, rows)['pictures'][:12]}"
+    )
+    (out / f"{NAME}.md").write_text(_page(shuffled, real, source, seed), encoding="utf-8")
     return real
 
 
@@ -112,7 +116,7 @@ def sheet(pictures: Sequence[Grey]) -> Image.Image:
     return page
 
 
-def _page(tiles: Sequence[Tile], real: Sequence[str], model: str, seed: int) -> str:
+def _page(tiles: Sequence[Tile], real: Sequence[str], source: str, seed: int) -> str:
     half = len(real)
     rows = [
         f"| {number} | {'real' if tile.real else 'generated'} | {tile.name} |"
@@ -124,7 +128,7 @@ def _page(tiles: Sequence[Tile], real: Sequence[str], model: str, seed: int) -> 
         f"{half} real squares of 128 px and {half} generated ones, chosen and shuffled by seed {seed} and "
         "not by hand: which is which stands at the foot. Research use; a generated picture shows no patient.",
         "",
-        f"Generated: drawn by the generator {model}. Real: BUS-BRA, one picture a patient of the folds "
+        f"Generated: drawn by {source}. Real: BUS-BRA, one picture a patient of the folds "
         "that the generator learned from; burnt-in marks are filled.",
         "",
         f"![numbered pictures, real and generated, shuffled]({NAME}.png)",

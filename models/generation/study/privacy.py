@@ -4,7 +4,8 @@ Promises: distances and losses only, no figure: whether they are good enough is 
 written. Patients set aside in training are told from those learned from.
 
 Files: neighbours.parquet (generated and real pictures to the nearest one learned from), twins.parquet
-(nearest within the generated set, and within the real one), membership.parquet, privacy.json.
+(nearest within the generated set, and within the real one), membership.parquet, privacy.json (with what the
+pictures were drawn with: solver, seed, index kept away from and its thresholds where they are known).
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from models.generation.nearest import (
     save_index,
 )
 from models.generation.product import Generator
-from models.generation.repository import rejected_count
+from models.generation.repository import rejected_count, repository_facts
 from models.generation.study.arms import generated, lesion_rows
 from models.generation.study.membership import DRAWS, losses
+from models.generation.study.pin import pin_of
 from models.training.run import begin_run
 
 Grey = npt.NDArray[np.uint8]
@@ -118,6 +120,8 @@ def measure_privacy(
         "images_other": len(other.records),
         "rejected": rejected_count(repository),
         "epochs": generator.facts.get("epochs"),
+        "drawn_with": repository_facts(repository),
+        "pin": pin_of(repository, rows),
     }
     begin_run(out, facts, "privacy.json")
     pairs = list(generated(repository, rows))

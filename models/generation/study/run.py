@@ -3,8 +3,11 @@
 Promises: arm after arm, each kept when it is done; a killed run goes on within its arm; the patients judged
 were seen by neither generator nor arm; scores only are written, no figure.
 
+Every arm is pinned to the generated pictures that it learned from; a folder is gone on with on no others.
+
 Layout of the folder: study.json (what was compared), diagnosis.parquet, segmentation.parquet and
-shortcut.parquet (one row an image, arm and seed), and one folder an arm with its weights.
+shortcut.parquet (one row an image, arm and seed), and one folder an arm with its weights and pictures.json
+(which repository, which pictures of it).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from models.generation.study.arms import (
     real,
     segmentation_set,
 )
+from models.generation.study.pin import pin_of
 from models.generation.study.probe import Backgrounds, features_of, fit_probe, without_lesion
 from models.segmentation import train as segmentation
 from models.segmentation.train import squares_of
@@ -46,6 +50,7 @@ from models.training.loop import LoopSettings
 from models.training.run import begin_run
 
 KINDS = ("diagnosis", "segmentation", "shortcut")
+PICTURES = "pictures.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def run_study(
     Raises
     ------
     RunDiffersError
-        The folder holds another study.
+        The folder holds another study, or arms of another repository.
     """
     begin_run(
         study.out,
@@ -122,31 +127,42 @@ def run_study(
         },
         "study.json",
     )
+    for arm, path, _ in _works(study):
+        if path.exists() or (path.parent / PICTURES).exists():
+            _pin(study, arm, path.parent)
     begun = time.monotonic()
     for arm, path, work in _works(study):
-        if path.exists() or (only and arm not in only):
+        if path.exists() or (only and arm.name not in only):
             continue
         if minutes is not None and time.monotonic() - begun >= minutes * 60:
             break
+        _pin(study, arm, path.parent)
         write_rows(work(), path)
         (path.parent / "checkpoint.pt").unlink(missing_ok=True)
         _join(study)
     return all(path.exists() for _, path, _ in _works(study))
 
 
-def _works(study: Study) -> Iterator[tuple[str, Path, Callable[[], list[dict[str, Any]]]]]:
+def _pin(study: Study, arm: Arm, folder: Path) -> None:
+    """Bind an arm's folder to the generated pictures that it learns from; refused where it has others."""
+    if arm.times:
+        rows = lesion_rows(study.repository, arm.times * len(study.learned))
+        begin_run(folder, pin_of(study.repository, rows), PICTURES)
+
+
+def _works(study: Study) -> Iterator[tuple[Arm, Path, Callable[[], list[dict[str, Any]]]]]:
     """Every piece of the study: its arm, the file that says it is done, and what makes its rows."""
     for arm in DIAGNOSIS:
         for seed in study.settings.seeds:
             folder = study.out / "diagnosis" / f"{arm.name}-seed{seed}"
-            yield arm.name, folder / "rows.parquet", _work(_diagnose, study, arm, seed, folder)
+            yield arm, folder / "rows.parquet", _work(_diagnose, study, arm, seed, folder)
     for arm in SEGMENTATION:
         for seed in study.settings.segmentation_seeds:
             folder = study.out / "segmentation" / f"{arm.name}-seed{seed}"
-            yield arm.name, folder / "rows.parquet", _work(_outline, study, arm, seed, folder)
+            yield arm, folder / "rows.parquet", _work(_outline, study, arm, seed, folder)
     for arm in DIAGNOSIS:
         folder = study.out / "shortcut" / f"{arm.name}-seed1"
-        yield arm.name, folder / "rows.parquet", _work(_probe, study, arm, 1, folder)
+        yield arm, folder / "rows.parquet", _work(_probe, study, arm, 1, folder)
 
 
 def _work(

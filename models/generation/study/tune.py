@@ -132,7 +132,7 @@ def chosen_solver(path: Path, model: str) -> Solver:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         made_for, own = content["model"], content["solver"]
-        solver = Solver(**{**own, "interval": tuple(own["interval"])})
+        solver = Solver(own["steps"], own["guidance"], tuple(own["interval"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no choice of a solver ({error}): busmap generator tune") from None
     if made_for != model:

@@ -37,7 +37,8 @@ from models.generation.few import draw_few, of_kind  # noqa: E402
 from models.generation.flow import FlowNet, Solver  # noqa: E402
 from models.generation.frames import prepare  # noqa: E402
 from models.generation.product import WEIGHTS, load_generator  # noqa: E402
-from models.generation.repository import Shard, fill, read_rows, redraw  # noqa: E402
+from models.generation.redraw import redraw  # noqa: E402
+from models.generation.repository import Shard, fill, read_rows  # noqa: E402
 from tests.models.generation.small_stage import FLOW  # noqa: E402
 from tests.models.generation.test_generation_training import request  # noqa: E402
 
@@ -248,7 +249,7 @@ def test_rows_name_the_adapter_and_come_back_with_it_alone(adapted, stage, tmp_p
     assert {row.adapter for row in rows} == {generator.adapter}
     assert len(generator.adapter) == 64
     assert {row.model for row in rows} == {base.digest}
-    picture, _ = redraw(generator, rows[0])
+    picture = redraw(generator, rows[0]).image
     with pytest.raises(DataError, match=r"drawn with adapter .*, not with no adapter"):
         redraw(base, rows[0])
     plain = draw_images(base, [draw_row(base, asked, SOLVER, 5, 0)], SOLVER)[0][0]

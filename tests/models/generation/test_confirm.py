@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, replace
 
 import pyarrow.parquet as pq
@@ -33,8 +34,15 @@ def sets(tmp_path_factory):
     return make_busbra(root / "busbra", patients=40), make_breast(root / "breast")
 
 
+@pytest.fixture
+def study(finished, tmp_path):
+    """A finished study that nobody confirmed yet."""
+    shutil.copytree(finished, tmp_path / "study")
+    return tmp_path / "study"
+
+
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def finished(tmp_path_factory):
     """A study whose arms are done, of two seeds, with weights by chance."""
     out = tmp_path_factory.mktemp("study")
     settings = replace(StudySettings(), seeds=(1, 2))
@@ -86,6 +94,16 @@ def test_the_arms_score_once(sets, study, tmp_path):
     (out / "confirm.parquet").unlink()
     assert call(sets, study, out).exit_code == 10, "nor where somebody deleted the scores alone"
     (out / "confirm.parquet").write_bytes(before)
+    other = call(sets, study, tmp_path / "another")
+    assert other.exit_code == 10, "nor into another folder"
+    said = "".join(other.output.split())
+    assert f"into{out}" in said
+    assert "judgewhatisthere" in said
+    assert not (tmp_path / "another").exists()
+    mark = json.loads((study / "CONFIRMED").read_text())
+    assert mark["weights"] == facts["weights"]
+    shutil.rmtree(out)
+    assert call(sets, study, out).exit_code == 10, "nor where the folder was deleted"
 
 
 def test_a_study_that_is_not_finished_is_refused_before_anything_is_scored(sets, study, tmp_path):
@@ -104,11 +122,12 @@ def test_a_study_that_is_not_finished_is_refused_before_anything_is_scored(sets,
 
 def test_the_judge_writes_the_row_of_the_log(sets, study, tmp_path):
     fold = [record for record in read_busbra(sets[0]) if record.fold == 5]
-    confirm(study, {"made set": fold}, tmp_path)
-    judged = CliRunner().invoke(validate, ["generator", str(tmp_path)])
+    out = tmp_path / "out"
+    confirm(study, {"made set": fold}, out)
+    judged = CliRunner().invoke(validate, ["generator", str(out)])
     assert judged.exit_code == 0, judged.output
-    figures = json.loads((tmp_path / "figures.json").read_text())["confirmation"]["sets"]["made set"]
-    rows = pq.read_table(tmp_path / "confirm.parquet").to_pylist()
+    figures = json.loads((out / "figures.json").read_text())["confirmation"]["sets"]["made set"]
+    rows = pq.read_table(out / "confirm.parquet").to_pylist()
     scores: dict[str, list[float]] = {}
     for row in rows:
         if row["arm"] == "both":
@@ -116,10 +135,10 @@ def test_the_judge_writes_the_row_of_the_log(sets, study, tmp_path):
     truth = {record.patient_id: record.malignant for record in fold}
     expected = empirical_auc([sum(v) / len(v) for v in scores.values()], [truth[p] for p in scores])
     assert figures["both"]["auc"]["auc"] == pytest.approx(expected)
-    (line,) = (tmp_path / "heldout-log.md").read_text().splitlines()
+    (line,) = (out / "heldout-log.md").read_text().splitlines()
     assert line.count("|") == 7, "a row of the table of docs/heldout-log.md"
     patients = len(truth)
     assert f"made set, {patients} patients ({sum(truth.values())} malignant)" in line
     assert f"both AUC {expected:.3f}" in line
-    digest = json.loads((tmp_path / "confirm.json").read_text())["weights"]["real-seed1"]
+    digest = json.loads((out / "confirm.json").read_text())["weights"]["real-seed1"]
     assert f"real-seed1 {digest[:12]}" in line

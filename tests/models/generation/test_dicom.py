@@ -59,6 +59,8 @@ def row(index: int, **more) -> Row:
         "text": False,
         "steps": 1,
         "guidance": 1.0,
+        "guided_from": 0.1,
+        "guided_to": 0.9,
         "rejected": 0,
         "adapter": "",
         "model": "a" * 64,
@@ -104,6 +106,44 @@ def test_every_unmarked_row_is_in_one_study(drawn):
         assert len({one.lesion_class for one in study.rows}) == 1
         assert study.laterality in "LR"
         assert 1 <= study.clock_hour <= 12
+
+
+def as_promised(rows: list[Row]) -> list[list[int]]:
+    """Which rows make which study, looked for one by one."""
+    waiting, studies = [one for one in rows if not one.text], []
+    while waiting:
+        first = waiting.pop(0)
+        views = [first]
+        twin = next((one for one in waiting if one.lesion_class == first.lesion_class), None)
+        if twin is not None and np.random.default_rng([3, first.seed]).random(3)[0] < 0.5:
+            waiting.remove(twin)
+            views.append(twin)
+        studies.append([one.index for one in views])
+    return studies
+
+
+@given(ROWS)
+@settings(max_examples=60, deadline=None)
+def test_the_second_view_is_the_next_of_its_class(drawn):
+    rows = [row(i, seed=seed, lesion_class=name, text=text) for i, (seed, name, text) in enumerate(drawn)]
+    assert [[one.index for one in study.rows] for study in plan_studies(rows)] == as_promised(rows)
+
+
+class Counted(str):
+    """A class that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_planning_grows_with_the_rows_and_not_with_their_square():
+    rows = [row(i, lesion_class=Counted(f"class {i}")) for i in range(300)]
+    assert len(list(plan_studies(rows))) == 300
+    assert Counted.compared < 10 * 300
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62))

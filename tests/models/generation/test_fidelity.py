@@ -24,6 +24,7 @@ from models.generation.study.fidelity import measure_fidelity  # noqa: E402
 from models.generation.study.privacy import half_of  # noqa: E402
 from models.generation.study.run import StudySettings  # noqa: E402
 from models.segmentation import train as segmentation  # noqa: E402
+from models.training.run import RunDiffersError  # noqa: E402
 from validation.cli import app as validate  # noqa: E402
 
 
@@ -65,6 +66,10 @@ def test_fidelity_from_pictures_to_report(made_data, stage, generator, tmp_path,
     monkeypatch.setattr(segmentation, "fit_on", lambda *a, **k: trained.append(1))
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert not trained, "what looks at the pictures is trained once"
+    fill(generator, tmp_path / "others", asked, Solver(steps=1), 6, Shard(0, 24))
+    swapped = [str(tmp_path / "others") if one == str(tmp_path / "drawn") else one for one in arguments]
+    refused = CliRunner().invoke(app, swapped)
+    assert refused.exit_code == RunDiffersError.exit_status, "the measures of another repository"
     one_device(made_data, generator, folder, tmp_path)
     assert not trained
 

@@ -23,7 +23,15 @@ from models.generation.nearest import (  # noqa: E402
     pixel_vectors,
     save_index,
 )
-from models.generation.repository import Shard, fill, read_rows, rejected_count, shard_of  # noqa: E402
+from models.generation.redraw import redraw  # noqa: E402
+from models.generation.repository import (  # noqa: E402
+    Shard,
+    fill,
+    read_rows,
+    rejected_count,
+    repository_facts,
+    shard_of,
+)
 
 SOLVER = Solver(steps=1)
 ASKED = Asked(0.2, 0.5, 0.0, ("GE Logiq 5",), 0.3, 0.3)
@@ -103,9 +111,11 @@ def test_draws_too_near_are_thrown_away_counted_and_drawn_anew(generator, tmp_pa
     assert [row.index for row in kept if row.rejected] == [2, 5, 9]
     assert rejected_count(tmp_path / "kept") == 3
     assert rejected_count(tmp_path / "free") == 0
+    facts = repository_facts(tmp_path / "kept")
+    assert (facts["kept_away_from"], facts["away_below"]) == ("known", {"lesion": 0.05, "tissue": 0.05})
     for one, other in zip(free, kept, strict=True):
         assert (one == other) == (other.rejected == 0)
-        picture = repository.redraw(generator, other)[0]
+        picture = redraw(generator, other).image
         assert not near.too_near(repository.unmarked(picture, other), lesion=other.lesions > 0)
     for part in (2, 1):
         fill(generator, tmp_path / "parts", ASKED, SOLVER, 5, shard_of(12, part, 2), near)

@@ -17,8 +17,9 @@ from models.data.busbra import read_busbra  # noqa: E402
 from models.generation.cli import app  # noqa: E402
 from models.generation.draw import Asked  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
-from models.generation.repository import Shard, fill, picture_paths  # noqa: E402
+from models.generation.repository import Shard, fill, picture_paths, read_rows  # noqa: E402
 from models.generation.study import page  # noqa: E402
+from models.generation.study.pin import pin_of  # noqa: E402
 from models.generation.study.privacy import half_of  # noqa: E402
 
 ASKED = Asked(0.3, 0.5, 0.0, ("GE Logiq 5", "GE Logiq 7"), 0, 0)
@@ -79,6 +80,8 @@ def test_the_page_shows_what_its_key_says(made_data, stage, generator, tmp_path)
     call(tmp_path / "other", seed=2)
     again, other = ((tmp_path / one / "real-and-generated.md").read_text() for one in ("again", "other"))
     assert again == text
+    pictures = pin_of(repository, read_rows(repository))["pictures"]
+    assert f"into the repository {pictures[:12]}" in text
     assert ROW.findall(other) != ROW.findall(text)
 
 

@@ -29,6 +29,7 @@ from models.generation.repository import Shard, fill  # noqa: E402
 from models.generation.study.membership import losses  # noqa: E402
 from models.generation.study.privacy import half_of, measure_privacy  # noqa: E402
 from models.generation.train_flow import FlowTraining, encode, train_flow  # noqa: E402
+from models.training.run import RunDiffersError  # noqa: E402
 from validation.cli import app as validate  # noqa: E402
 from validation.generator.judge import sections_of  # noqa: E402
 
@@ -71,6 +72,14 @@ def test_planted_copies_and_twins_are_counted(generator, both_halves, repository
         assert more >= least, way
         assert caught.duplicates[way].count.count >= clean.duplicates[way].count.count + 2, way
     assert not caught.copies["pixel"].passed
+    facts = json.loads((tmp_path / "clean" / "privacy.json").read_text())
+    drawn = json.loads((repository / "repository.json").read_text())
+    assert facts["drawn_with"] == drawn
+    assert (drawn["solver"]["steps"], drawn["seed"], drawn["kept_away_from"]) == (1, 5, "")
+    other = tmp_path / "other"
+    fill(generator, other, ASKED, Solver(steps=1), 6, Shard(0, COUNT))
+    with pytest.raises(RunDiffersError):
+        measure_privacy(generator, *both_halves, other, tmp_path / "clean", COUNT)
     rows = pq.read_table(tmp_path / "caught" / "neighbours.parquet").to_pylist()
     by_id = {row["id"]: row for row in rows if row["kind"] == "generated"}
     assert by_id["3"]["pixel_patient"] == learned.records[0].patient_id

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+import subprocess
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -77,6 +80,29 @@ def test_given_outlines_are_taken(studies, tmp_path):
     with pytest.raises(DataError, match="draw it on the whole image"):
         site_frames(studies, tmp_path, "unknown", "unknown", 1)
     assert not (studies / ".busmap-adapt").exists()
+
+
+def test_nothing_is_written_beside_the_studies(studies, tmp_path, monkeypatch):
+    """A folder that may only be read serves; what is handed over is nobody else's to read, and goes."""
+    before, modes = studies.stat(), []
+    run = subprocess.run
+
+    def watched(command, **options):
+        done = run(command, **options)
+        handed = Path(command[4])
+        modes.append((handed.exists(), stat.S_IMODE(handed.parent.stat().st_mode), handed.parent.parent))
+        return done
+
+    monkeypatch.setattr("models.generation.site.subprocess.run", watched)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    studies.chmod(0o555)
+    try:
+        assert site_frames(studies, None, "unknown", "unknown", 1).patients
+    finally:
+        studies.chmod(stat.S_IMODE(before.st_mode))
+    assert modes == [(True, 0o700, tmp_path)]
+    assert not list(tmp_path.iterdir())
+    assert studies.stat().st_mtime_ns == before.st_mtime_ns, "no entry came or went, also where root reads"
 
 
 def test_a_folder_without_studies_is_told(tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,6 +35,7 @@ from models.generation.study.cli import generator_facts  # noqa: E402
 from models.generation.study.probe import Backgrounds, fit_probe, without_lesion  # noqa: E402
 from models.generation.study.run import Study, StudySettings, halves, run_study  # noqa: E402
 from models.segmentation import train as segmentation  # noqa: E402
+from models.training.run import RunDiffersError  # noqa: E402
 
 ASKED = Asked(0.1, 0.5, 0.3, ("GE Logiq 5", "GE Logiq 7"), 0.3, 0.3)
 SETTINGS = StudySettings(
@@ -120,6 +123,35 @@ def test_a_study_goes_on_where_it_was_stopped(parts, repository, tmp_path, monke
     assert json.loads((tmp_path / "study.json").read_text())["arms"]["gen-10"] == {"real": False, "times": 10}
 
 
+def test_a_study_goes_on_with_its_own_pictures_alone(parts, repository, generator, tmp_path):
+    study = Study(*parts, repository, tmp_path / "study", SETTINGS)
+    run_study(study, {}, only=["gen-1"])
+    pinned = tmp_path / "study" / "diagnosis" / "gen-1-seed1" / "pictures.json"
+    facts = json.loads(pinned.read_text())
+    assert facts["rows"] == len(parts[0])
+
+    def gone_on_with(other):
+        return run_study(replace(study, repository=other), {}, only=["gen-1"])
+
+    fill(generator, tmp_path / "seed", ASKED, Solver(steps=1), 6, Shard(0, 48))
+    with pytest.raises(RunDiffersError, match="gen-1-seed1"):
+        gone_on_with(tmp_path / "seed")
+    grown = tmp_path / "grown"
+    shutil.copytree(repository, grown)
+    fill(generator, grown, ASKED, Solver(steps=1), 5, Shard(0, 50))
+    gone_on_with(grown)
+    assert json.loads(pinned.read_text()) == facts, "one that has grown is the same"
+    (table,) = (grown / "table").iterdir()
+    rows = pq.read_table(table).to_pylist()
+    next(row for row in rows if row["lesions"])["image_sha256"] = "0" * 64
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(table)), table)
+    with pytest.raises(RunDiffersError):
+        gone_on_with(grown)
+    (grown / "repository.json").unlink()
+    with pytest.raises(DataError, match=r"repository\.json cannot be read"):
+        gone_on_with(grown)
+
+
 def test_the_verb_refuses_another_generator_s_pictures(made_data, stage, repository, tmp_path):
     def invoke(*more):
         options = ["--data", made_data, "--model", stage / "product", "--out", tmp_path / "study", *more]
@@ -128,8 +160,6 @@ def test_the_verb_refuses_another_generator_s_pictures(made_data, stage, reposit
     wrong = tmp_path / "wrong" / "table"
     wrong.mkdir(parents=True)
     rows = pq.read_table(repository / "table").to_pylist()
-    import pyarrow as pa
-
     pq.write_table(pa.Table.from_pylist([{**rows[0], "model": "0" * 64}]), wrong / "0.parquet")
     refused = invoke("--repository", wrong.parent)
     assert refused.exit_code == 10
