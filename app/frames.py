@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,10 @@ class Outlined:
     lesions: Mask
 
 
-def outlined_frames(folder: Path, outlines: Path | None = None) -> Iterator[tuple[str, Outlined]]:
-    """Patient and picture of every frame whose outline is known.
+def outlined_frames(
+    folder: Path, outlines: Path | None = None, set_aside: Counter[str] | None = None
+) -> Iterator[tuple[str, Outlined]]:
+    """Patient and picture of every frame whose outline is known; reasons are counted into `set_aside`.
 
     Without `outlines` these are the stills and key frames on which the shipped model finds a lesion; with
     it those for which it holds SOP-INSTANCE-UID.png, of the image's size (of a cine's frame n:
@@ -61,17 +64,20 @@ def outlined_frames(folder: Path, outlines: Path | None = None) -> Iterator[tupl
             maximum_frames_per_instance=settings.analysis.maximum_frames_per_instance,
             maximum_frames_per_study=settings.analysis.maximum_frames_per_study,
         )
+        aside = Counter[str]() if set_aside is None else set_aside
         if outlines is None:
-            found = _found(selection, models, settings.analysis.maximum_lesions_per_frame)
+            found = _found(selection, models, settings.analysis.maximum_lesions_per_frame, aside)
         else:
+            aside.update(one.reason.value for one in selection.set_aside)
             found = _given(selection, models, outlines)
         yield from ((patient, one) for one in found)
 
 
-def _found(selection: Selection, models: Models, maximum: int) -> Iterator[Outlined]:
+def _found(selection: Selection, models: Models, maximum: int, set_aside: Counter[str]) -> Iterator[Outlined]:
     from operators.find_lesions import find_lesions
 
     detections = find_lesions(selection, models.lesion, models.marks, maximum_lesions_per_frame=maximum)
+    set_aside.update(one.reason.value for one in detections.set_aside)
     by_frame: dict[Frame, Outlined] = {}
     for view in (view for track in detections.tracks for view in track.views):
         before = by_frame.get(view.frame)
@@ -108,18 +114,23 @@ def _outline_of(frame: Frame, outlines: Path) -> Path | None:
 def write_frames(folder: Path, out: Path, outlines: Path | None = None) -> int:
     """Write the pictures into `out`, whole or not at all; returns how many there are.
 
-    Arrays, for picture i: grey-i uint8, marks-i and lesions-i bool, all of one shape; patient int64 (n,).
+    Arrays, for picture i: grey-i uint8, marks-i and lesions-i bool, all of one shape; patient int64 (n,);
+    reasons str and reason_counts int64 (m,): why files and frames were set aside, and how many.
     """
+    set_aside: Counter[str] = Counter()
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     numbers: dict[str, int] = {}
     patients = []
-    for index, (patient, one) in enumerate(outlined_frames(folder, outlines)):
+    for index, (patient, one) in enumerate(outlined_frames(folder, outlines, set_aside)):
         patients.append(numbers.setdefault(patient, len(numbers)))
         for name in ("grey", "marks", "lesions"):
             arrays[f"{name}-{index}"] = getattr(one, name)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.partial.npz")
-    np.savez_compressed(unfinished, patient=np.array(patients, np.int64), **arrays)  # type: ignore[arg-type]
+    arrays["patient"] = np.array(patients, np.int64)
+    arrays["reasons"] = np.array(list(set_aside), np.str_)
+    arrays["reason_counts"] = np.array(list(set_aside.values()), np.int64)
+    np.savez_compressed(unfinished, **arrays)  # type: ignore[arg-type]
     unfinished.replace(out)
     return len(patients)
 
@@ -138,7 +149,7 @@ def main() -> int:
         print(f"busmap: {error.code}: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
-        print(f"busmap: the pictures cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"busmap: output-unwritable: pictures cannot be written ({error.strerror})", file=sys.stderr)
         return 4
     return 0
 

@@ -213,7 +213,7 @@ def gate(
 def generator(
     folder: Annotated[Path, typer.Argument(help="Folder that a measuring verb of busmap generator wrote.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of report.html and figures.json (default: FOLDER).")
+        Path | None, typer.Option(help="Folder for report.html and figures.json (default: none is written).")
     ] = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 1,
@@ -229,8 +229,11 @@ def generator(
                     shown.add_row(*row)
                 console.print(shown)
         facts = {"resamples": resamples, "seed": seed}
-        report, _ = write_generator_report(sections, facts, out or folder)
-        console.print(f"Report: {report}", soft_wrap=True)
+        if out is None:
+            console.print("Report and rows for a log: with --out FOLDER")
+        else:
+            report, _ = write_generator_report(sections, facts, out)
+            console.print(f"Report: {report}", soft_wrap=True)
         console.print(f"{RESEARCH_USE}.")
 
 

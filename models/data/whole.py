@@ -17,13 +17,18 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Another path to write to; what lies there becomes `path` once the block ends without an error.
 
-    Its name ends in ".partial": give a writer that goes by the name's ending the format, or an open file.
+    Its name ends in ".partial": give a writer that goes by the name's ending the format, or an open file. An
+    error of the disk that names no file, as where it is full, names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        if error.filename is None:  # as of a disk that is found to be full by a write
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -24,6 +25,7 @@ Base = Annotated[
 
 
 def adapt(
+    context: typer.Context,
     base: Base,
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is resumed.")],
     data: Annotated[Path | None, typer.Option(help="Folder in which BUS-BRA was unpacked.")] = None,
@@ -55,9 +57,12 @@ def adapt(
     numbers = fold_numbers(folds)
     if (data is None) == (studies is None):
         raise typer.BadParameter("say where the examples are: --data or --studies")
+    _refuse_unused(context, ("outlines",) if data else ("histology", "folds", "k", "draw"))
     with _border():
+        generator = _load(base)
         if studies is not None:
-            typer.echo(f"Adapted: {_to_site(base, out, studies, outlines, device, rank, seed, full=full)}")
+            made = _to_site(generator, out, studies, outlines, device, rank, seed, full=full)
+            typer.echo(f"Adapted: {made}")
             return
         assert data is not None
         few = import_module("models.generation.few")
@@ -69,13 +74,28 @@ def adapt(
         patients = [record.patient_id for record in drawn.examples]
         settings = adapt_settings(drawn.examples, rank, seed, full=full)
         made = import_module("models.generation.adapt").adapt(
-            _load(base), frames, patients, out, settings, facts
+            generator, frames, patients, out, settings, facts
         )
         typer.echo(f"Adapted: {made}")
 
 
+def _refuse_unused(context: typer.Context, names: Sequence[str]) -> None:
+    """Refuse options that were given and would say nothing.
+
+    Raises
+    ------
+    typer.BadParameter
+        One of them was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            beside = "--studies" if name == "outlines" else "--data"
+            raise typer.BadParameter(f"--{name} goes with {beside} alone")
+
+
 def _to_site(
-    base: Path,
+    base: Any,
     out: Path,
     studies: Path,
     outlines: Path | None,
@@ -85,16 +105,25 @@ def _to_site(
     *,
     full: bool,
 ) -> Path:
-    """Adapt to the studies of a site; the run's record counts them and says no more."""
+    """Adapt to the studies of a site; the run's record counts them and holds a hash of what is learned."""
     name = device or "unknown"
     import_module("models.generation.conditions").Condition(device=name).indices()  # refuses other names
     site = import_module("models.generation.site").site_frames(studies, outlines, name, "unknown", seed)
     patients = len(set(site.patients))
     typer.echo(f"Examples: {len(site.patients)} pictures of {patients} patients")
-    facts = {"k": len(site.patients), "patients": patients, "devices": [name], "studies": True}
+    if site.set_aside:
+        counted = import_module("models.generation.site").counted(site.set_aside)
+        typer.echo(f"Set aside: {counted}")
+    facts = {
+        "k": len(site.patients),
+        "patients": patients,
+        "devices": [name],
+        "studies": True,
+        "frames_sha256": import_module("models.generation.frames").frames_hash(site.frames),
+    }
     settings = _settings(name, rank, seed, full=full)
     made: Path = import_module("models.generation.adapt").adapt(
-        _load(base), site.frames, site.patients, out, settings, facts
+        base, site.frames, site.patients, out, settings, facts
     )
     return made
 

@@ -6,6 +6,7 @@ cause and remedy and a true exit status. Refuses to start without the extra `tra
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -108,7 +109,10 @@ def sample(
     ] = "1/1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the repository.")] = 1,
     devices: Annotated[
-        str | None, typer.Option(help="Devices, with commas (default: those seen of at least 20 patients).")
+        str | None,
+        typer.Option(
+            help="Devices, with commas (default: those seen of at least 20 patients, or the adapter's)."
+        ),
     ] = None,
     no_lesion: Annotated[float, typer.Option(min=0, max=1, help="Share without a lesion.")] = 0.1,
     malignant: Annotated[float, typer.Option(min=0, max=1, help="Share of malignant among lesions.")] = 0.5,
@@ -133,10 +137,13 @@ def sample(
         generator = product.load_generator(model, device)
         if adapter is not None:
             generator = import_module("models.generation.adapter").with_adapter(generator, adapter)
-        names = devices.split(",") if devices else drawing.usual_devices(generator.facts)
-        asked = drawing.Asked(no_lesion, malignant, two_lesions, tuple(names), callipers, text)
+        names = drawing.asked_devices(generator.facts, devices)
+        asked = drawing.Asked(no_lesion, malignant, two_lesions, names, callipers, text)
         solving = chosen_solver(generator.digest, solver, steps, guidance)
         own = repository.shard_of(count, part, whole)
+        if own.first == own.stop:
+            typer.echo(f"Nothing to draw: share {shard} of {count} images is empty")
+            return
         near = chosen_index(keep_away)
         rate = repository.fill(generator, out, asked, solving, seed, own, near)
         speed = f", {rate:.2f} images/s" if rate else ", all there before"
@@ -155,7 +162,7 @@ def shard_numbers(shard: str) -> tuple[int, int]:
     typer.BadParameter
         It is not of that form, or I is not from 1 to N.
     """
-    part, _, whole = shard.partition("/")
-    if part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole):
-        return int(part), int(whole)
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+    if found and 1 <= int(found[1]) <= int(found[2]):
+        return int(found[1]), int(found[2])
     raise typer.BadParameter(f"{shard!r} is no share: 2/8 is the second of eight")

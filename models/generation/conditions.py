@@ -15,6 +15,9 @@ from models.data.record import DataError, Record
 
 UNKNOWN: Final = "unknown"
 NO_LESION: Final = "no lesion"
+# Of a solver, in the usual scale: beyond them pictures are noise, or take for ever.
+MOST_STEPS: Final = 1000
+MOST_GUIDANCE: Final = 20.0
 
 CLASSES: Final = (UNKNOWN, NO_LESION, "benign", "malignant")
 DEVICES: Final = (UNKNOWN, "GE Logiq 5", "GE Logiq 7", "Toshiba Aplio 300", "U-Systems")

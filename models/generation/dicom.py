@@ -37,7 +37,7 @@ from pydicom.uid import (
 
 from models.data.whole import whole_file, write_whole
 from models.generation.draw import Row
-from models.generation.repository import picture_paths, png_of, read_rows
+from models.generation.repository import picture_paths, png_of, read_picture, read_rows
 
 MAKER: Final = "busmap generator"  # not "busmap": what the node made itself it does not analyse
 SIDE, STRIP = 256, 32  # px of the region, and of the strip above it
@@ -118,7 +118,7 @@ def write_studies(repository: Path, out: Path, most: int | None = None) -> Itera
         folder.mkdir(parents=True, exist_ok=True)
         for view, row in enumerate(study.rows, start=1):
             path, outline = folder / f"{view}.dcm", folder / f"{view}.png"
-            picture, mask = (_read(file) for file in picture_paths(repository, row.index))
+            picture, mask = (read_picture(file) for file in picture_paths(repository, row.index))
             seen = shown(mask, Image.Resampling.NEAREST, cine=study.cine and view == 1)[0]
             whole = np.pad(seen, ((STRIP, 0), (0, 0))) > 127
             write_whole(outline, png_of(whole))
@@ -126,11 +126,6 @@ def write_studies(repository: Path, out: Path, most: int | None = None) -> Itera
             with whole_file(path) as unfinished:
                 dataset.save_as(unfinished, enforce_file_format=True)
             yield Written(path, outline, dataset.StudyInstanceUID, dataset.SOPInstanceUID, row)
-
-
-def _read(path: Path) -> Grey:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"))
 
 
 def view_dataset(study: GeneratedStudy, view: int, picture: Grey) -> FileDataset:

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.data.record import DataError
 from models.generation.autoencoder import SCALE, noise_sides
-from models.generation.conditions import NO_LESION, UNKNOWN, Condition
+from models.generation.conditions import DEVICES, NO_LESION, UNKNOWN, Condition
 from models.generation.flow import Request, Solver, solve
 from models.generation.prior import Drawn, Prior
 from models.generation.product import Generator
@@ -39,6 +40,12 @@ class Asked:
     devices: tuple[str, ...] = ()
     callipers_share: float = 0.25
     text_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none; NaN is none."""
+        for name, share in vars(self).items():
+            if name.endswith("_share") and not 0 <= share <= 1:
+                raise DataError(f"{name} {share!r}: give a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,26 @@ def usual_devices(facts: Mapping[str, Any]) -> tuple[str, ...]:
     patients: Mapping[str, int] = facts["devices"]
     usual = tuple(name for name, n in patients.items() if n >= LEAST_PATIENTS and name != UNKNOWN)
     return usual or tuple(patients)
+
+
+def asked_devices(facts: Mapping[str, Any], names: str | None) -> tuple[str, ...]:
+    """The devices of a list with commas; without one that of an adaptation's examples, or the usual ones.
+
+    Raises
+    ------
+    DataError
+        A name is one that the generator has not seen: what it would draw is untrained.
+    """
+    adapted = facts.get("adapter") or facts.get("fine_tuned") or {}
+    taught = tuple(name if name in DEVICES else UNKNOWN for name in adapted.get("devices", ()))
+    if not names:
+        return taught if len(taught) == 1 else usual_devices(facts)
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
+    seen = [name for name in DEVICES if name in (UNKNOWN, *facts["devices"], *taught)]
+    for name in chosen:
+        if name not in seen:
+            raise DataError(f"the generator has seen no device {name!r}: it draws {', '.join(seen)}")
+    return chosen
 
 
 def image_seed(base: int, index: int, rejected: int = 0) -> int:

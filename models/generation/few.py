@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 
 from models.data.record import DataError, Record
-from models.generation.conditions import condition_of
+from models.generation.conditions import HISTOLOGY, NO_LESION, UNKNOWN, condition_of
 
 SPECIAL: Final = "special carcinoma"
+GROUPS: Final = tuple(name for name in HISTOLOGY if name not in (UNKNOWN, NO_LESION))
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ def of_kind(
     Raises
     ------
     DataError
-        There are none.
+        There are none, or there is no such group.
     """
+    if histology and histology not in GROUPS:
+        raise DataError(f"{histology!r} is no group of histology: {', '.join(GROUPS)}")
     chosen = [
         record
         for record in records

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import nn
 
+from models.data.record import DataError
 from models.generation.autoencoder import SCALE
-from models.generation.conditions import VOCABULARIES
+from models.generation.conditions import MOST_GUIDANCE, MOST_STEPS, VOCABULARIES
 
 _MASK_CHANNELS = 16
 _TIMES = 1000.0  # diffusers' embedding expects times of this range
@@ -141,11 +142,26 @@ class Solver:
     """How latents are drawn: `steps` of Euler's method, guided by `guidance` within `interval`.
 
     Times run from 1 (noise) to 0; guidance costs a second evaluation where it is on.
+
+    Raises
+    ------
+    DataError
+        A value is no number, or out of range.
     """
 
     steps: int = 12
     guidance: float = 1.5
     interval: tuple[float, float] = (0.1, 0.9)
+
+    def __post_init__(self) -> None:
+        """Refuse what no solver can be: NaN passes every check of a range but this one."""
+        if not (isinstance(self.steps, int) and 1 <= self.steps <= MOST_STEPS):
+            raise DataError(f"{self.steps!r} steps of the solver: give a whole number from 1 to {MOST_STEPS}")
+        if not (isinstance(self.guidance, int | float) and 0 <= self.guidance <= MOST_GUIDANCE):
+            raise DataError(f"guidance {self.guidance!r}: give a number from 0 to {MOST_GUIDANCE:g}")
+        first, last = self.interval
+        if not 0 <= first <= last <= 1:
+            raise DataError(f"guidance within times {first!r} to {last!r}: give times from 0 to 1, in order")
 
 
 @torch.no_grad()

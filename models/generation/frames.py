@@ -8,6 +8,7 @@ asked for pictures without such places.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,15 @@ class Picture:
     lesion: Condition
     device: str
     removed: npt.NDArray[np.bool_] | None = None
+
+
+def frames_hash(frames: FrameSet) -> str:
+    """SHA-256 over all frames and what is known of them: other outlines or pictures give another one."""
+    digest = hashlib.sha256()
+    for name, values in vars(frames).items():
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def prepare(records: Sequence[Record], cache: Path, seed: int) -> FrameSet:

@@ -7,12 +7,14 @@ there is none.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from models.data.record import DataError
+from models.data.whole import whole_folder
 from models.generation.dicom import Written, write_studies
 from models.generation.draw import Asked, usual_devices
 from models.generation.flow import Solver
@@ -37,8 +39,21 @@ def write_set(repository: Path, out: Path, most: int | None = None) -> tuple[int
     DataError
         The folder is not empty, or the repository holds no picture without painted marks.
     """
+    with _new_folder(out) as folder:
+        return _write(repository, folder, most)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, which takes its place when all went well and is gone otherwise."""
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty: give another folder, or delete it")
+    with whole_folder(out.resolve()) as folder:
+        yield folder
+
+
+def _write(repository: Path, out: Path, most: int | None) -> tuple[int, int, str]:
+    """The studies and their manifest; returns as `write_set`."""
     rows = read_rows(repository)
     written = list(write_studies(repository, out, most))
     if not written:
@@ -69,14 +84,17 @@ def make_golden(
     DataError
         The folder is not empty, or the set came out larger than 10 MB.
     """
-    asked = replace(_ASKED, devices=usual_devices(generator.facts))
-    with tempfile.TemporaryDirectory(prefix="busmap-golden-") as scratch:
+    with _new_folder(out) as folder, tempfile.TemporaryDirectory(prefix="busmap-golden-") as scratch:
+        asked = replace(_ASKED, devices=usual_devices(generator.facts))
         # Two views a study at most.
         fill(generator, Path(scratch), asked, solver, seed, Shard(0, 2 * studies), near)
-        made, _, digest = write_set(Path(scratch), out, studies)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if made != studies or size > MAXIMUM_BYTES:
-        raise DataError(f"{out} has {made} studies and {size} bytes: {studies} and at most {MAXIMUM_BYTES}")
+        made, _, digest = _write(Path(scratch), folder, studies)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if made != studies or size > MAXIMUM_BYTES:
+            raise DataError(
+                f"the set has {made} studies and {size} bytes, not {studies} and at most {MAXIMUM_BYTES}: "
+                "give another --seed"
+            )
     return digest
 
 

@@ -12,11 +12,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from models.data.facts import Facts, read_facts
 from models.data.record import DataError
 from models.data.whole import write_whole
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
+
+
+class _Entry(Facts):
+    path: str
+    sha256: str
+
+
+class _Format(Facts):
+    format: int
+
+
+class _Manifest(_Format):
+    files: list[_Entry]
 
 
 def sha256_of(path: Path) -> str:
@@ -46,16 +60,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        There is none, or it is of another format.
+        There is none, or it is damaged or of another format.
     """
-    path = folder / MANIFEST
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): give the folder of a set of studies") from None
-    if content.get("format") != FORMAT:
+    path, remedy = folder / MANIFEST, "give the folder of a set of studies, whole"
+    if read_facts(path, _Format, remedy)["format"] != FORMAT:
         raise DataError(f"{path} is of another format: use the busmap that wrote it")
-    return content
+    return read_facts(path, _Manifest, remedy)
 
 
 def differences(folder: Path) -> list[str]:

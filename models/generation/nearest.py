@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -119,15 +120,22 @@ def load_index(path: Path) -> NearIndex:
     Raises
     ------
     DataError
-        It is missing or none.
+        It is missing, cut short, empty or none.
     """
     try:
         with np.load(path) as arrays:
             vectors = torch.from_numpy(arrays["vectors"].astype(np.float32))
             thresholds = {kind: float(arrays[kind]) for kind in ("lesion", "tissue")}
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, BadZipFile) as error:
         raise DataError(
             f"{path} is no index of training pictures ({error}): busmap generator index"
         ) from None
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != SIDE**2:
+        raise DataError(
+            f"{path} is no index of training pictures (vectors of {tuple(vectors.shape)}, not of "
+            f"{SIDE**2} values each): busmap generator index"
+        )
+    if not (torch.isfinite(vectors).all() and np.isfinite([*thresholds.values()]).all()):
+        raise DataError(f"{path} holds values that are no numbers: busmap generator index")
     return NearIndex(vectors, thresholds, digest)

@@ -16,12 +16,11 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from models.data.record import DataError
 from models.generation.draw import BATCH, Row, draw_images
 from models.generation.product import Generator
-from models.generation.repository import picture_paths, png_of
+from models.generation.repository import picture_paths, png_of, read_picture
 
 Grey = npt.NDArray[np.uint8]
 
@@ -85,7 +84,7 @@ def difference(one: Grey, other: Grey) -> Difference:
 
 def stored(repository: Path, row: Row) -> tuple[Grey, Grey]:
     """Image and mask of a row as they lie on disk, uint8 (s, s), mask 0 or 1."""
-    image, mask = (np.asarray(Image.open(path)) for path in picture_paths(repository, row.index))
+    image, mask = (read_picture(path) for path in picture_paths(repository, row.index))
     return image, (mask > 127).astype(np.uint8)
 
 

@@ -4,6 +4,7 @@ Promises: images stream to disk, whole or not at all; a killed run goes on where
 range of indices that any machine can draw, and the shards together are the whole, byte for byte; every
 row names all that its image follows from (`redraw.py` draws it again). A folder may grow and be sharded
 anew: it ends as if drawn at once (`table.py`). A folder drawn from another model, seed or request is refused.
+Files that are gone or changed since their rows were written are drawn anew.
 Where an index of training pictures is given, a picture too near to one of them is thrown away, counted in
 its row and drawn anew.
 
@@ -101,6 +102,10 @@ def fill(
             there = read_between(out / TABLE, *block)
             rows = {i: again(i, _rejected(out, i)) for i in range(first, stop) if i not in there}
             missing = [row for row in rows.values() if not _is_there(out, row.index)]
+            damaged = [i for i in range(first, stop) if i in there and not _is_whole(out, there[i])]
+            for index in damaged:
+                rows[index] = again(index, there[index]["rejected"])
+                missing.append(rows[index])
             progress.update(task, advance=stop - first - len(missing))
             for chunk in _chunks(missing):
                 for row, picture, mask in _kept(generator, chunk, solver, near, again):
@@ -237,6 +242,34 @@ def _is_there(out: Path, index: int) -> bool:
     return all(path.exists() for path in picture_paths(out, index))
 
 
+def _is_whole(out: Path, content: Mapping[str, Any]) -> bool:
+    """Whether the files of a row of the table are as they were written."""
+    pairs = ((out / content[name], content[f"{name}_sha256"]) for name in ("image", "mask"))
+    return all(path.is_file() and _sha256(path) == digest for path, digest in pairs)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_picture(path: Path) -> Grey:
+    """A picture of a repository, uint8 (s, s).
+
+    Raises
+    ------
+    DataError
+        It is missing, empty or cut short.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L"))
+    except (OSError, SyntaxError) as error:
+        why = getattr(error, "strerror", None) or "it is cut short or no picture"
+        raise DataError(
+            f"{path} cannot be read ({why}): the same busmap generator sample again draws it anew"
+        ) from None
+
+
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     for start in range(0, len(rows), BATCH):
         yield rows[start : start + BATCH]
@@ -249,8 +282,8 @@ def _content(out: Path, row: Row) -> dict[str, Any]:
         **asdict(row),
         "image": image.relative_to(out).as_posix(),
         "mask": mask.relative_to(out).as_posix(),
-        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
-        "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest(),
+        "image_sha256": _sha256(image),
+        "mask_sha256": _sha256(mask),
     }
 
 

@@ -7,11 +7,14 @@ temporary folder that this user alone can read and is deleted, unless the proces
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -19,13 +22,16 @@ from models.data.record import DataError
 from models.generation.conditions import Condition
 from models.generation.frames import FrameSet, Picture, frames_of
 
+_FOR_A_READER: Final = re.compile(r"busmap: [a-z][a-z-]*: \S")
+
 
 @dataclass(frozen=True)
 class SiteFrames:
-    """Frames, the number of the patient of each picture, and how many pictures there are."""
+    """Frames, the number of the patient of each picture, and what was set aside: how many by reason."""
 
     frames: FrameSet
     patients: tuple[str, ...]
+    set_aside: Mapping[str, int]
 
 
 def site_frames(
@@ -50,9 +56,7 @@ def site_frames(
             check=False,
         )
         if done.returncode:
-            raise DataError(
-                f"the studies cannot be read: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}"
-            )
+            raise DataError(f"the studies cannot be read: {_reason(done.stderr)}")
         with np.load(handed) as arrays:
             patients = tuple(str(number) for number in arrays["patient"])
             lesion = Condition(lesion_class=lesion_class, device=device)
@@ -60,8 +64,22 @@ def site_frames(
                 Picture(arrays[f"grey-{i}"], arrays[f"lesions-{i}"], lesion, device, arrays[f"marks-{i}"])
                 for i in range(len(patients))
             ]
+            counts = zip(arrays["reasons"].tolist(), arrays["reason_counts"].tolist(), strict=True)
+            set_aside = dict(sorted(counts))
     if not pictures:
+        aside = f" (set aside: {counted(set_aside)})" if set_aside else ""
         raise DataError(
-            "no picture of the studies has an outline: give studies that show lesions, or --outlines"
+            f"no picture of the studies has an outline{aside}: give studies that show lesions, or --outlines"
         )
-    return SiteFrames(frames_of(pictures, seed), patients)
+    return SiteFrames(frames_of(pictures, seed), patients, set_aside)
+
+
+def counted(set_aside: Mapping[str, int]) -> str:
+    """How many files and frames were set aside, by reason."""
+    return ", ".join(f"{count} {reason}" for reason, count in set_aside.items())
+
+
+def _reason(stderr: str) -> str:
+    """The last line that was written for a reader; any other might hold a value of a header."""
+    lines = [line for line in stderr.splitlines() if _FOR_A_READER.match(line)]
+    return lines[-1] if lines else "the process that reads them failed and gave no reason that can be shown"

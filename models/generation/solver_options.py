@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the solver (default: 12).")]
+from models.generation.conditions import MOST_GUIDANCE, MOST_STEPS
+
+Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps of the solver (default: 12).")]
 Guidance = Annotated[
-    float | None, typer.Option(min=0, help="Guidance in the usual scale; 1 is none (default: 1.5).")
+    float | None,
+    typer.Option(min=0, max=MOST_GUIDANCE, help="Guidance in the usual scale; 1 is none (default: 1.5)."),
 ]
 
 Tuned = Annotated[
@@ -31,7 +34,7 @@ def chosen_solver(model: str, file: Path | None, steps: int | None, guidance: fl
     typer.BadParameter
         There is a file, and steps or guidance as well.
     DataError
-        The file cannot be read, or was chosen for another model.
+        The file cannot be read or was chosen for another model, or a number is none.
     """
     if file is not None and (steps or guidance is not None):
         raise typer.BadParameter("--solver brings steps and guidance with it: give no others")

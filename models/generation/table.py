@@ -130,9 +130,31 @@ def _read(listed: Callable[[], list[Path]]) -> dict[int, Content]:
 def _merged(paths: Iterable[Path]) -> dict[int, Content]:
     known: dict[int, Content] = {}
     for path in paths:
-        for content in pq.read_table(path).to_pylist():
+        for content in _rows(path):
             _join(known, {**OLDER, **content}, path.parent)
     return known
+
+
+def _rows(path: Path) -> list[Content]:
+    """The rows of a part.
+
+    Raises
+    ------
+    DataError
+        It is cut short, no parquet, or another table.
+    """
+    remedy = f"delete it and give busmap generator sample again: it writes the rows of {path.parent} anew"
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{path} cannot be read as parquet ({str(error).splitlines()[0]}): {remedy}"
+        ) from None
+    missing = [name for name in SCHEMA.names if name not in (*table.column_names, *OLDER)]
+    if missing:
+        raise DataError(f"{path} lacks the column {', '.join(missing)}: {remedy}")
+    rows: list[Content] = table.to_pylist()
+    return rows
 
 
 def _join(known: dict[int, Content], content: Content, folder: Path) -> None:

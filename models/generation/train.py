@@ -312,9 +312,31 @@ class _Product:
         index = torch.linspace(0, len(self.validation) - 1, min(256, len(self.validation))).long()
         value = kid(embed(unit(self.validation.grey[index])), embed(pictures))
         kept = folder / "kid.json"
-        rows = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
-        rows = [row for row in rows if row["epoch"] != epochs] + [{"epoch": epochs, "kid": value}]
+        rows = [row for row in kids_of(kept) if row["epoch"] != epochs] + [{"epoch": epochs, "kid": value}]
         write_whole(kept, json.dumps(rows, indent=1) + "\n")
+
+
+def kids_of(path: Path) -> list[dict[str, float]]:
+    """The KIDs of a run so far, by epoch; none where there is no file.
+
+    Raises
+    ------
+    DataError
+        The file is empty, cut short or another one.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        rows = None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"epoch", "kid"} <= set(row) for row in rows
+    ):
+        raise DataError(
+            f"{path} is damaged: delete it, and the same command goes on with the KIDs from here on"
+        )
+    return rows
 
 
 def seen_images(generator: Generator, count: int, seed: int) -> torch.Tensor:

@@ -42,7 +42,7 @@ def border(verb: str) -> Iterator[None]:
     except OSError as error:
         typer.echo(
             f"busmap {verb}: {error.filename or 'a file'} cannot be read or written "
-            f"({error.strerror}): check the folder and its free space",
+            f"({error.strerror or error}): check the folder and its free space",
             err=True,
         )
         raise typer.Exit(_OUTPUT_STATUS) from None

@@ -31,7 +31,7 @@ def test_the_folds_asked_for():
 
 def test_the_share_asked_for():
     assert shard_numbers("2/8") == (2, 8)
-    for wrong in ("0/2", "3/2", "1", "a/b", "/", "-1/2", ""):
+    for wrong in ("0/2", "3/2", "1", "a/b", "/", "-1/2", "", "²/²", "1/1/1", "9" * 5000 + "/1"):
         with pytest.raises(typer.BadParameter, match="second of eight"):
             shard_numbers(wrong)
 
@@ -50,6 +50,32 @@ def test_without_torch_the_extra_is_named(tmp_path, verb):
     assert result.returncode == 9
     assert "is not installed; this verb needs the extra `train`: make setup-train" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        ("--studies", ["--k", "16"]),
+        ("--studies", ["--histology", "cyst"]),
+        ("--studies", ["--folds", "1"]),
+        ("--studies", ["--draw", "1"]),
+        ("--data", ["--outlines", "masks"]),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(tmp_path, source, more):
+    given = ["adapt", "--base", str(tmp_path), "--out", str(tmp_path / "out"), source, str(tmp_path), *more]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2
+    beside = "--data" if source == "--studies" else "--studies"
+    assert f"{more[0]} goes with {beside} alone" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("steps", ["inf", "nan", "0", "1.5", "1e9", "many"])
+def test_steps_that_no_solver_takes_are_refused(tmp_path, steps):
+    given = ["tune", "--data", "x", "--model", "x", "--out", str(tmp_path / "out"), "--steps", steps]
+    assert CliRunner().invoke(app, given).exit_code == 2
+    given[-2:] = ["--guidance", "1,nan"]
+    assert CliRunner().invoke(app, given).exit_code == 2
 
 
 def test_help_needs_no_torch():

@@ -113,7 +113,9 @@ def test_an_interval_holds_no_difference_as_often_as_it_says():
 def test_the_report_shows_it_and_half_a_study_is_refused(tmp_path):
     special = [dict(row, kind="special") for row in toshiba() if row["malignant"]]
     pq.write_table(pa.Table.from_pylist(toshiba() + special), tmp_path / "few.parquet")
-    result = CliRunner().invoke(app, ["generator", str(tmp_path), "--resamples", "100"])
+    result = CliRunner().invoke(
+        app, ["generator", str(tmp_path), "--resamples", "100", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())["few examples"]["kinds"]
     html = (tmp_path / "report.html").read_text()

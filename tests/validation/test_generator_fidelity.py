@@ -153,7 +153,9 @@ def test_the_report_of_all_three(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "obedience.parquet")
     pq.write_table(pa.Table.from_pylist(speckle), tmp_path / "speckle.parquet")
     (tmp_path / "fidelity.json").write_text("{}")
-    result = CliRunner().invoke(app, ["generator", str(tmp_path), "--resamples", "100"])
+    result = CliRunner().invoke(
+        app, ["generator", str(tmp_path), "--resamples", "100", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())["fidelity"]
     dice = figures["obedience"]["generated"]["dice"]["value"]

@@ -75,7 +75,7 @@ def test_the_report_marks_the_choice(tmp_path):
     rows = snapshots(risen=0.15)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "stop.parquet")
     (tmp_path / "stop.json").write_text(json.dumps(facts_of(rows, 50)))
-    result = CliRunner().invoke(app, ["generator", str(tmp_path)])
+    result = CliRunner().invoke(app, ["generator", str(tmp_path), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     html = (tmp_path / "report.html").read_text()
     assert "50 (chosen)" in html
@@ -110,7 +110,7 @@ def test_the_confirmation_is_judged_set_by_set(tmp_path):
     facts = {"day": "2026-01-02", "weights": weights, "sets": sets}
     (tmp_path / "confirm.json").write_text(json.dumps(facts))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "confirm.parquet")
-    result = CliRunner().invoke(app, ["generator", str(tmp_path)])
+    result = CliRunner().invoke(app, ["generator", str(tmp_path), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())["confirmation"]["sets"]
     for name in sets:

@@ -194,7 +194,9 @@ def test_the_verb_writes_a_report_and_the_same_figures(tmp_path):
     pq.write_table(
         pa.Table.from_pylist(study_rows({"real": 1.0, "gen-10": 0.1}, "score")), tmp_path / "shortcut.parquet"
     )
-    result = CliRunner().invoke(app, ["generator", str(tmp_path), "--resamples", "100"])
+    result = CliRunner().invoke(
+        app, ["generator", str(tmp_path), "--resamples", "100", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())["usefulness"]
     html = (tmp_path / "report.html").read_text()

@@ -11,14 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from validation.generator.files import SCORES, Columns, check_scores, read_columns, read_facts
+from validation.generator.files import (
+    SCORES,
+    Columns,
+    ConfirmFacts,
+    check_scores,
+    read_columns,
+    read_facts,
+)
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, area, number
 from validation.generator.usefulness import MARGIN, REFERENCE, ArmFigures, patients_of
 from validation.plots import roc_plot
+from validation.predictions import PredictionError
 from validation.statistics.roc import Auc, PairedTest, auc_with_interval, paired_delong, roc_curve
 
 ROW = "heldout-log.md"
+_WHOLE = "give the folder of busmap generator confirm, whole"
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,16 @@ def judge_confirmation(folder: Path) -> Section:
     PredictionError
         A file is missing or cannot be judged.
     """
-    facts = read_facts(folder / "confirm.json")
+    facts = read_facts(folder / "confirm.json", ConfirmFacts)
     path, by_set, plots = folder / "confirm.parquet", {}, []
     rows = read_columns(path, (*SCORES, "set", "logit"), "confirm")
     for name in dict.fromkeys(rows["set"].tolist()):
         own = {key: values[rows["set"] == name] for key, values in rows.items()}
         check_scores(path, own, "confirm")
+        if REFERENCE not in own["arm"]:
+            raise PredictionError(f"{path}: {name} lacks the arm {REFERENCE}: {_WHOLE}")
+        if name not in facts["sets"]:
+            raise PredictionError(f"{folder / 'confirm.json'} says nothing of {name}: {_WHOLE}")
         by_set[name] = own
         people = patients_of(own, "logit")
         curves = [(arm, roc_curve(score, people.malignant)) for arm, score in people.scores.items()]

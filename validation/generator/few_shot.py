@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from validation.figures import FEW
@@ -87,6 +88,9 @@ def _losses(path: Path) -> Floats:
         raise PredictionError(
             f"{path} lacks the column loss: write it again with `busmap generator few-shot`"
         )
+    kind = table["loss"].type
+    if not (pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise PredictionError(f"{path}: the column loss holds {kind}: {_ANEW}")
     values = [np.nan if value is None else value for value in table["loss"].to_pylist()]
     return np.array(values, np.float64)
 

@@ -1,12 +1,12 @@
 """The files of the generator's studies, read as tables that can be judged.
 
-Promises: a table that is read has the columns asked for, no empty value, one row an image, arm and seed,
-and one truth a patient. Refuses any other, naming file, column and remedy.
+Promises: a table that is read has the columns asked for, of their types, no empty value, one row an image,
+arm and seed, and one truth a patient; the facts beside it have the shape named here. Refuses any other,
+naming file, column and remedy.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,69 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
+from models.data import facts
+from models.data.facts import Facts
+from models.data.record import DataError
 from validation.predictions import PredictionError
 
 SCORES = ("arm", "seed", "image_id", "patient_id", "device", "malignant")
+_FLAGS = ("malignant",)
+_NUMBERS = ("seed", "epochs", "k", "logit", "score", "dice", "loss", "shape", "down", "across")
 Columns = dict[str, np.ndarray[Any, Any]]
+
+
+class _Images(Facts):
+    images: int = Field(ge=1)
+
+
+class _Arm(Facts):
+    real: bool
+    times: int = Field(ge=0)
+
+
+class StudyFacts(Facts):
+    """study.json: how many pictures were learned from, and what the arms are."""
+
+    learned: _Images
+    arms: dict[str, _Arm]
+
+
+class PrivacyFacts(Facts):
+    """privacy.json: draws thrown away, and epochs trained where they are known."""
+
+    rejected: int = Field(ge=0)
+    epochs: float | None
+
+
+class _Epoch(Facts):
+    epochs: int
+    membership: float
+
+
+class _Rule(Facts):
+    membership_below: float
+
+
+class StopFacts(Facts):
+    """stop.json: the snapshots, the choice among them, the rule."""
+
+    epochs: list[_Epoch] = Field(min_length=1)
+    chosen: int | None
+    rule: _Rule
+
+
+class _Set(Facts):
+    left_out_without_lesion: int = Field(ge=0)
+
+
+class ConfirmFacts(Facts):
+    """confirm.json: the day, the weights by arm and seed, the sets."""
+
+    day: str
+    weights: dict[str, str]
+    sets: dict[str, _Set]
 
 
 def read_columns(path: Path, columns: Sequence[str], verb: str) -> Columns:
@@ -27,18 +85,20 @@ def read_columns(path: Path, columns: Sequence[str], verb: str) -> Columns:
     Raises
     ------
     PredictionError
-        The file or a column is missing, or holds an empty value or a number that is none.
+        The file or a column is missing, or holds an empty value, a number that is none or another type.
     """
     remedy = f"write it again with `busmap generator {verb}`"
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         raise PredictionError(f"{path} cannot be read as parquet: {remedy}") from None
     for name in columns:
         if name not in table.column_names:
             raise PredictionError(f"{path} lacks the column {name}: {remedy}")
         if table[name].null_count:
             raise PredictionError(f"{path}: the column {name} has empty values: {remedy}")
+        if not _fits(name, table[name].type):
+            raise PredictionError(f"{path}: the column {name} holds {table[name].type}: {remedy}")
     read = {name: table[name].to_numpy() for name in columns}
     for name, values in read.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -46,6 +106,15 @@ def read_columns(path: Path, columns: Sequence[str], verb: str) -> Columns:
     if not table.num_rows:
         raise PredictionError(f"{path} holds no row: {remedy}")
     return read
+
+
+def _fits(name: str, kind: pa.DataType) -> bool:
+    """Whether a column that figures are computed from is of its type."""
+    if name in _FLAGS:
+        return bool(pa.types.is_boolean(kind))
+    if name in _NUMBERS or name.endswith("_distance"):
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return True
 
 
 def read_scores(path: Path, value: str) -> Columns:
@@ -91,18 +160,15 @@ def check_truth(path: Path, rows: Columns, remedy: str) -> None:
             raise PredictionError(f"{path}: malignant differs between images of {patient}: {remedy}")
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """A JSON object.
+def read_facts(path: Path, shape: type[Facts] = Facts) -> dict[str, Any]:
+    """A JSON object of a shape.
 
     Raises
     ------
     PredictionError
-        It is missing or none.
+        It is missing, none, or of another shape.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise PredictionError(f"{path} cannot be read: run the verb that writes it again") from None
-    if not isinstance(facts, dict):
-        raise PredictionError(f"{path} holds no object: run the verb that writes it again")
-    return facts
+        return facts.read_facts(path, shape, "run the verb that writes it again")
+    except DataError as error:
+        raise PredictionError(str(error)) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from validation.generator.confirmation import judge_confirmation
 from validation.generator.few_shot import judge_few_shot
 from validation.generator.fidelity import judge_fidelity
-from validation.generator.files import read_facts, read_scores
+from validation.generator.files import StudyFacts, read_facts, read_scores
 from validation.generator.privacy import judge_privacy
 from validation.generator.report import Section
 from validation.generator.shown import usefulness_section
@@ -45,7 +45,7 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
 
 
 def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
-    facts = read_facts(folder / "study.json")
+    facts = read_facts(folder / "study.json", StudyFacts)
     images = int(facts["learned"]["images"])
     sizes = {name: images * arm["times"] for name, arm in facts["arms"].items() if not arm["real"]}
     shortcut, segmentation = folder / "shortcut.parquet", folder / "segmentation.parquet"

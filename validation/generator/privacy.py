@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from validation.generator.files import Columns, read_columns, read_facts
+from validation.generator.files import Columns, PrivacyFacts, read_columns, read_facts
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, area, number
 from validation.plots import roc_plot, share_plot
@@ -112,7 +112,7 @@ def judge_privacy(folder: Path, seed: int) -> Section:
     PredictionError
         A file is missing or cannot be judged.
     """
-    facts = read_facts(folder / "privacy.json")
+    facts = read_facts(folder / "privacy.json", PrivacyFacts)
     distances = ("kind", "pixel_distance", "feature_distance")
     patients = ("pixel_patient", "feature_patient", "mask_patient")
     near = read_columns(folder / "neighbours.parquet", (*distances, *patients), "privacy")

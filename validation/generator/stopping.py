@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from validation.generator.files import Columns, read_columns, read_facts
+from validation.generator.files import Columns, StopFacts, read_columns, read_facts
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, area, number
 from validation.plots import course_plot
@@ -51,7 +51,7 @@ def judge_stopping(folder: Path) -> Section:
     PredictionError
         A file is missing or cannot be judged.
     """
-    facts = read_facts(folder / "stop.json")
+    facts = read_facts(folder / "stop.json", StopFacts)
     rows = read_columns(folder / "stop.parquet", ("epochs", "part", "patient_id", "loss"), "stop")
     figures = stopping_figures(rows, facts)
     points = [

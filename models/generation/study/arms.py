@@ -14,13 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from skimage.measure import label
 
 from models.data.record import DataError, Record
 from models.diagnosis.train import TrainingSet, patient_weights, wide_crop
 from models.generation.draw import Row
-from models.generation.repository import picture_paths, read_rows, unmarked
+from models.generation.repository import picture_paths, read_picture, read_rows, unmarked
 from models.runtime.preprocess import suppress_marks
 from models.segmentation.train import Squares, squares_of
 
@@ -67,10 +66,8 @@ def lesion_rows(repository: Path, count: int) -> list[Row]:
 def generated(repository: Path, rows: Sequence[Row]) -> Iterator[tuple[Grey, Mask]]:
     """Pictures and outlines of rows, uint8 and bool (s, s); marks that were painted on are suppressed."""
     for row in rows:
-        image, mask = picture_paths(repository, row.index)
-        with Image.open(image) as picture, Image.open(mask) as outline:
-            grey, lesion = np.asarray(picture, np.uint8), np.asarray(outline) > 127
-        yield unmarked(grey, row), lesion
+        grey, mask = (read_picture(path) for path in picture_paths(repository, row.index))
+        yield unmarked(grey, row), mask > 127
 
 
 def real(records: Sequence[Record]) -> Iterator[tuple[Grey, Mask]]:

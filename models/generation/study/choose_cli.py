@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from models.data.busbra import read_busbra
+from models.generation.conditions import MOST_GUIDANCE, MOST_STEPS
 from models.generation.study.cli import Data, generator_facts, learned_half
 from models.training.border import border
 
@@ -25,11 +26,12 @@ def tune(
         str, typer.Option(help="Guidance to try, with commas, in the usual scale.")
     ] = "1,1.25,1.5,2,2.5",
     steps: Annotated[str, typer.Option(help="Steps to try at the best guidance, with commas.")] = "8,12,24",
-    at: Annotated[int, typer.Option(min=1, help="Steps at which guidance is tried.")] = 12,
+    at: Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Steps at which guidance is tried.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of noise and halves.")] = 1,
 ) -> None:
     """Choose guidance and steps by KID on the patients set aside: OUT/tune.json, for `sample --solver`."""
-    grid = tuple(_numbers(guidance, least=0)), tuple(int(n) for n in _numbers(steps, least=1, whole=True))
+    given = _numbers(guidance, 0, MOST_GUIDANCE), _numbers(steps, 1, MOST_STEPS, whole=True)
+    grid = tuple(given[0]), tuple(int(n) for n in given[1])
     with _border():
         module = import_module("models.generation.study.tune")
         learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
@@ -91,19 +93,19 @@ def stop(
             module.forget(run)
 
 
-def _numbers(text: str, least: float, *, whole: bool = False) -> list[float]:
+def _numbers(text: str, least: float, most: float, *, whole: bool = False) -> list[float]:
     """The numbers of a list with commas.
 
     Raises
     ------
     typer.BadParameter
-        One is none, or is too small.
+        One is none, or is too small or too large.
     """
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no list of numbers with commas") from None
-    if any(n < least or (whole and n != int(n)) for n in numbers):
+    if not all(least <= n <= most and (not whole or n.is_integer()) for n in numbers):
         kind = "whole numbers" if whole else "numbers"
-        raise typer.BadParameter(f"{text!r} must be {kind} of at least {least:g}")
+        raise typer.BadParameter(f"{text!r} must be {kind} from {least:g} to {most:g}")
     return list(dict.fromkeys(numbers))

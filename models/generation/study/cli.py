@@ -136,6 +136,7 @@ def page(
         module = import_module("models.generation.study.page")
         with TemporaryDirectory(prefix="busmap-page-") as scratch:
             facts = generator_facts(model, repository)
+            module.refuse_few(repository)
             learned = learned_half(read_busbra(data), facts, Path(scratch))
             real = module.write_page(learned, repository, out, seed)
         typer.echo(f"Page: {out / module.NAME}.md")
@@ -177,11 +178,16 @@ def generator_facts(model: Path, repository: Path | None = None) -> dict[str, An
     Raises
     ------
     DataError
-        The model cannot be read, or the repository was drawn from another.
+        The model cannot be read or is fine-tuned, or the repository was drawn from another.
     """
     product = import_module("models.generation.product")
     device = import_module("torch").device("cpu")
     generator = product.load_generator(model, device)
+    if "fine_tuned" in generator.facts:
+        raise import_module("models.data.record").DataError(
+            f"{model} is fine-tuned (busmap generator adapt --full): it has seen patients that are judged or "
+            "set aside; give the generator that a training stage made"
+        )
     if repository is not None:
         rows = import_module("models.generation.repository").read_rows(repository)
         if {(row.model, row.adapter) for row in rows} != {(generator.digest, "")}:

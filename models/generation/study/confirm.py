@@ -19,7 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from models.data.facts import Facts, read_facts
 from models.data.prediction import write_rows
 from models.data.record import DataError, Record, data_hash
 from models.diagnosis import train as diagnosis
@@ -68,7 +70,7 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
             ]
     facts = {
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "generator": json.loads((study / "study.json").read_text(encoding="utf-8"))["generator"],
+        "generator": _facts(study)["generator"],
         "weights": {f"{arm}-seed{seed}": sha256_of(path) for (arm, seed), path in weights.items()},
         "sets": {
             name: {
@@ -109,12 +111,22 @@ def _confirmed(study: Path) -> str:
     )
 
 
+class _Settings(Facts):
+    seeds: list[int] = Field(min_length=1)
+
+
+class _Study(Facts):
+    generator: str
+    settings: _Settings
+
+
+def _facts(study: Path) -> dict[str, Any]:
+    return read_facts(study / "study.json", _Study, "give the --out of busmap generator study")
+
+
 def _weights(study: Path) -> dict[tuple[str, int], Path]:
     """The stored weights of the arms, by arm and seed; every one of them must be done."""
-    try:
-        settings = json.loads((study / "study.json").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError):
-        raise DataError(f"{study} holds no study: give the --out of busmap generator study") from None
+    settings = _facts(study)["settings"]
     found = {}
     for arm in ARMS:
         for seed in settings["seeds"]:

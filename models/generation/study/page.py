@@ -88,10 +88,25 @@ def _real(learned: Half, count: int, random: np.random.Generator) -> list[Tile]:
     return tiles
 
 
-def _generated(repository: Path, count: int, random: np.random.Generator) -> list[Tile]:
+def refuse_few(repository: Path) -> list[Row]:
+    """The rows of a repository that show lesions, if they fill half a page.
+
+    Raises
+    ------
+    DataError
+        There are fewer.
+    """
     rows = [row for row in read_rows(repository) if row.lesions > 0]
-    if len(rows) < count:
-        raise DataError(f"{repository} holds {len(rows)} pictures of lesions, the page shows {count}")
+    if len(rows) < ROWS * COLUMNS // 2:
+        raise DataError(
+            f"{repository} holds {len(rows)} pictures of lesions, the page shows {ROWS * COLUMNS // 2}: "
+            "draw more with busmap generator sample"
+        )
+    return rows
+
+
+def _generated(repository: Path, count: int, random: np.random.Generator) -> list[Tile]:
+    rows = refuse_few(repository)
     chosen = [rows[i] for i in random.choice(len(rows), count, replace=False)]
     return [
         Tile(grey, mask * np.uint8(255), real=False, name=f"image {row.index}")

@@ -21,10 +21,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
+from models.data.facts import Facts, read_facts
 from models.data.record import DataError
 from models.data.whole import write_whole
 from models.generation.autoencoder import SCALE
+from models.generation.conditions import MOST_GUIDANCE, MOST_STEPS
 from models.generation.distances import kid
 from models.generation.draw import BATCH, image_seed, solved
 from models.generation.flow import Request, Solver
@@ -40,6 +43,17 @@ from models.training.run import begin_run, cached
 FILE: Final = "tune.json"
 _SHOWN = 8  # pictures of each setting in the grid
 Floats = npt.NDArray[np.float64]
+
+
+class _Solver(Facts):
+    steps: int = Field(ge=1, le=MOST_STEPS)
+    guidance: float = Field(ge=0, le=MOST_GUIDANCE)
+    interval: tuple[float, float]
+
+
+class _Choice(Facts):
+    model: str
+    solver: _Solver
 
 
 @dataclass(frozen=True)
@@ -129,18 +143,14 @@ def chosen_solver(path: Path, model: str) -> Solver:
     DataError
         It cannot be read, or was made for another model.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        made_for, own = content["model"], content["solver"]
-        solver = Solver(own["steps"], own["guidance"], tuple(own["interval"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} holds no choice of a solver ({error}): busmap generator tune") from None
+    content = read_facts(path, _Choice, "give the tune.json of busmap generator tune")
+    made_for, own = content["model"], content["solver"]
     if made_for != model:
         raise DataError(
             f"{path} was chosen for the generator {made_for[:12]}, not for {model[:12]}: "
             "choose anew with busmap generator tune, or give --steps and --guidance"
         )
-    return solver
+    return Solver(own["steps"], own["guidance"], tuple(own["interval"]))
 
 
 def frames_aside(learned: Half, count: int) -> npt.NDArray[np.int64]:

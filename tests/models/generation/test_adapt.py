@@ -162,7 +162,7 @@ def test_only_the_device_asked_for_gets_another_embedding():
         add_adapter(tiny(), AdapterSettings(device="Esaote"))
 
 
-def test_the_adapter_is_small_and_the_base_is_untouched(adapted, stage):
+def test_the_adapter_is_small_and_the_base_is_untouched(adapted, stage, few):
     path = adapted / ADAPTER
     assert path.stat().st_size < 0.5 * (stage / "product" / WEIGHTS).stat().st_size
     generator = load_generator(stage / "product", CPU)
@@ -177,7 +177,11 @@ def test_the_adapter_is_small_and_the_base_is_untouched(adapted, stage):
     assert all(torch.equal(base[key], after[key]) for key in untouched)
     assert with_it.facts["adapter"]["k"] == 4
     with safe_open(path, "pt") as file:
-        assert "Patient" not in json.dumps(file.metadata())
+        said = json.dumps(file.metadata())
+    assert '\\"k\\": 4' in said, "what it says of its examples is in there"
+    for record in few.examples:
+        assert record.patient_id not in said
+        assert record.image_id not in said
 
 
 def test_a_killed_adaptation_ends_with_the_same_file(adapted, stage, few, tmp_path):

@@ -124,7 +124,7 @@ def test_the_judge_writes_the_row_of_the_log(sets, study, tmp_path):
     fold = [record for record in read_busbra(sets[0]) if record.fold == 5]
     out = tmp_path / "out"
     confirm(study, {"made set": fold}, out)
-    judged = CliRunner().invoke(validate, ["generator", str(out)])
+    judged = CliRunner().invoke(validate, ["generator", str(out), "--out", str(out)])
     assert judged.exit_code == 0, judged.output
     figures = json.loads((out / "figures.json").read_text())["confirmation"]["sets"]["made set"]
     rows = pq.read_table(out / "confirm.parquet").to_pylist()

@@ -322,6 +322,14 @@ def test_a_set_too_large_is_none(generator, tmp_path, monkeypatch):
     monkeypatch.setattr("models.generation.golden.MAXIMUM_BYTES", 1000)
     with pytest.raises(DataError, match="at most 1000"):
         make_golden(generator, tmp_path / "golden", 7, SOLVER, studies=2)
+    assert not [*tmp_path.iterdir()], "nothing is left, hidden or not"
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_drawn(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="is not empty"):
+        make_golden(None, tmp_path, 7, SOLVER)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_the_verb_writes_studies(repository, tmp_path):

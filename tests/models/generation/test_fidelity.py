@@ -57,8 +57,10 @@ def test_fidelity_from_pictures_to_report(made_data, stage, generator, tmp_path,
         "no network looks at pictures that it was trained on"
     )
     sets = {row["set"] for row in pq.read_table(folder / "speckle.parquet").to_pylist()}
-    assert sets <= {"generated", "learned", "other"}
-    judged = CliRunner().invoke(validate, ["generator", str(folder), "--resamples", "100"])
+    assert sets == {"generated", "learned", "other"}
+    judged = CliRunner().invoke(
+        validate, ["generator", str(folder), "--resamples", "100", "--out", str(folder)]
+    )
     assert judged.exit_code == 0, judged.output
     figures = json.loads((folder / "figures.json").read_text())["fidelity"]
     assert figures["obedience"]["learned"]["pictures"] == len(records)
@@ -92,7 +94,7 @@ def one_device(made_data, generator, folder, tmp_path):
     measure_fidelity(generator, learned, other, tmp_path / "drawn", out, 24, settings)
     rows = pq.read_table(out / "obedience.parquet").to_pylist()
     assert {row["device_seen"] for row in rows} == {""}
-    judged = CliRunner().invoke(validate, ["generator", str(out), "--resamples", "100"])
+    judged = CliRunner().invoke(validate, ["generator", str(out), "--resamples", "100", "--out", str(out)])
     assert judged.exit_code == 0, judged.output
     figures = json.loads((out / "figures.json").read_text())["fidelity"]["obedience"]["generated"]
     assert figures["device"] is None

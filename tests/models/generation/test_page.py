@@ -93,3 +93,11 @@ def test_too_few_pictures_make_no_page(made_data, stage, generator, tmp_path):
     assert refused.exit_code == 10
     assert "the page shows 6" in " ".join(refused.output.split())
     assert not (tmp_path / "page").exists()
+
+
+def test_too_few_pictures_are_told_before_frames_are_cut(made_data, stage, generator, tmp_path, monkeypatch):
+    fill(generator, tmp_path / "drawn", ASKED, Solver(steps=1), 5, Shard(0, 1))
+    monkeypatch.setattr("models.generation.study.cli.learned_half", lambda *given: pytest.fail("cut"))
+    options = ["--data", made_data, "--model", stage / "product", "--repository", tmp_path / "drawn"]
+    refused = CliRunner().invoke(app, ["page", *map(str, options), "--out", str(tmp_path / "page")])
+    assert refused.exit_code == 10

@@ -150,7 +150,7 @@ def test_the_verbs_index_and_privacy(made_data, stage, repository, tmp_path):
     assert made.exit_code == 0, made.output
     assert load_index(less).thresholds["lesion"] < near.thresholds["lesion"], "fewer are thrown away"
     drawn = ["sample", "--model", stage / "product", "--out", tmp_path / "kept", "--count", 4, "--steps", 1]
-    devices = ["--devices", "GE Logiq 5", "--keep-away", index]
+    devices = ["--devices", "U-Systems", "--keep-away", index]
     kept = CliRunner().invoke(app, list(map(str, [*drawn, *devices])))
     assert kept.exit_code == 0, kept.output
     assert "Thrown away" in kept.output
@@ -162,9 +162,11 @@ def test_the_verbs_index_and_privacy(made_data, stage, repository, tmp_path):
     done = CliRunner().invoke(app, list(map(str, measured)))
     assert done.exit_code == 0, done.output
     assert "busmap validate generator" in " ".join(done.output.split())
-    report = CliRunner().invoke(validate, ["generator", str(tmp_path / "privacy")])
+    report = CliRunner().invoke(
+        validate, ["generator", str(tmp_path / "privacy"), "--out", str(tmp_path / "report")]
+    )
     assert report.exit_code == 0, report.output
-    figures = json.loads((tmp_path / "privacy" / "figures.json").read_text())["privacy"]
+    figures = json.loads((tmp_path / "report" / "figures.json").read_text())["privacy"]
     judged_by_hand = [r for r in read_busbra(made_data) if r.fold in (3, 4)]
     assert (figures["generated"], figures["real"]) == (COUNT, len(judged_by_hand))
     assert figures["epochs"] == 3

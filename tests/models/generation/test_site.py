@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from models.data.record import DataError  # noqa: E402
 from models.generation.adapter import ADAPTER  # noqa: E402
 from models.generation.cli import app  # noqa: E402
 from models.generation.conditions import DEVICES  # noqa: E402
+from models.generation.frames import frames_hash  # noqa: E402
 from models.generation.site import site_frames  # noqa: E402
 from tests.models.generation.test_adapt import short  # noqa: E402
 
@@ -56,6 +58,8 @@ def test_the_shipped_model_outlines_and_nothing_is_left_behind(studies, tmp_path
     assert result.exit_code == 0, result.output
     assert "pictures of 1 patients" in result.output
     assert (tmp_path / "run" / ADAPTER).exists()
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["frames_sha256"] == frames_hash(site_frames(studies, None, "unknown", "unknown", 1).frames)
     assert sorted(studies.rglob("*")) == before
     assert not [*(tmp_path / "run").rglob("*.np*"), *(tmp_path / "run").rglob("*.png")]
     left = everything(tmp_path / "run") + result.output.encode()
@@ -109,6 +113,53 @@ def test_a_folder_without_studies_is_told(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(DataError, match="holds no file that could be DICOM"):
         site_frames(tmp_path / "in", None, "unknown", "unknown", 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Traceback (most recent call last):\nValueError: Geheim^Anna", "gave no reason that can be shown"),
+        ("busmap: input-unusable: no frame\nwarning: Geheim^Anna", "busmap: input-unusable: no frame"),
+        ("Geheim^Anna: busmap: x: y", "gave no reason that can be shown"),
+        ("", "gave no reason that can be shown"),
+    ],
+)
+def test_only_what_was_written_for_a_reader_is_passed_on(tmp_path, monkeypatch, said, told):
+    failed = subprocess.CompletedProcess([], 1, "", said)
+    monkeypatch.setattr("models.generation.site.subprocess.run", lambda *a, **k: failed)
+    with pytest.raises(DataError) as refused:
+        site_frames(tmp_path, None, "unknown", "unknown", 1)
+    assert str(refused.value).endswith(told)
+    assert "Geheim" not in str(refused.value)
+
+
+def test_broken_files_are_counted_with_their_reason(studies, tmp_path):
+    for path in studies.glob("*.dcm"):
+        whole = path.read_bytes()
+        (tmp_path / path.name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"has an outline \(set aside: 2 [a-z-]+\): give studies"):
+        site_frames(tmp_path, None, "unknown", "unknown", 1)
+
+
+def test_other_outlines_are_other_examples(studies, tmp_path):
+    """What is learned is known by its pixels: a corrected outline is not taken for the first one."""
+    path = sorted(studies.glob("*.dcm"))[0]
+    image = dcmread(path)
+    digests = []
+    for bottom in (160, 160, 150):
+        mask = np.zeros((image.Rows, image.Columns), bool)
+        mask[100:bottom, 80:150] = True
+        Image.fromarray(mask).save(tmp_path / f"{image.SOPInstanceUID}.png")
+        digests.append(frames_hash(site_frames(studies, tmp_path, "unknown", "unknown", 1).frames))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_base_that_is_none_is_told_before_the_studies_are_read(studies, tmp_path):
+    run = ["adapt", "--base", tmp_path / "nope", "--studies", studies, "--out", tmp_path / "run"]
+    refused = CliRunner().invoke(app, list(map(str, run)))
+    assert refused.exit_code == 10
+    assert "give the folder of a generator" in " ".join(refused.output.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_examples_come_from_one_place(tmp_path, stage):

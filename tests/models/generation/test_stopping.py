@@ -104,7 +104,7 @@ def test_the_verb_judges_every_epoch_and_keeps_the_one_chosen(made_data, run, st
     aside = set(load_generator(run / "product", CPU).facts["validation_patients"])
     assert {row["patient_id"] for row in rows if row["part"] == "aside"} == aside
     assert len(rows) == 4 * len({record.patient_id for record in learning_records(made_data)})
-    judged = CliRunner().invoke(validate, ["generator", str(out)])
+    judged = CliRunner().invoke(validate, ["generator", str(out), "--out", str(out)])
     assert judged.exit_code == 0, judged.output
     figures = json.loads((out / "figures.json").read_text())["stopping point"]
     assert [one["epochs"] for one in figures["snapshots"]] == [3, 4, 5, 6]

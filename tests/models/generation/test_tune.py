@@ -104,7 +104,7 @@ def test_sample_draws_with_what_was_chosen(made_data, stage, tmp_path, tuned, ge
     assert "Chosen: guidance 3, 1 steps" in own.output
     assert CliRunner().invoke(app, ["tune", *options, "--guidance", "much"]).exit_code == 2
     assert CliRunner().invoke(app, ["tune", *options, "--steps", "1.5"]).exit_code == 2
-    drawing = ["sample", *model, "--out", str(tmp_path / "drawn"), "--count", "2", "--devices", "GE Logiq 5"]
+    drawing = ["sample", *model, "--out", str(tmp_path / "drawn"), "--count", "2", "--devices", "U-Systems"]
     choice = ["--solver", str(tuned[0] / "tune.json")]
     assert CliRunner().invoke(app, [*drawing, *choice, "--steps", "3"]).exit_code == 2
     drawn = CliRunner().invoke(app, [*drawing, *choice])
@@ -113,6 +113,29 @@ def test_sample_draws_with_what_was_chosen(made_data, stage, tmp_path, tuned, ge
     assert {(row["steps"], row["guidance"]) for row in rows} == {(tuned[1].steps, tuned[1].guidance)}
     with pytest.raises(DataError, match="chosen for the generator"):
         chosen_solver(tuned[0] / "tune.json", "0" * 64)
-    (tmp_path / "tune.json").write_text("{}")
-    with pytest.raises(DataError, match="holds no choice"):
-        chosen_solver(tmp_path / "tune.json", generator.digest)
+
+
+CHOICE = {"steps": 2, "guidance": 1.5, "interval": [0.1, 0.9]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": "x"},
+        {"steps": True},
+        {"guidance": float("inf")},
+        {"guidance": float("nan")},
+        {"guidance": 1000},
+        {"interval": [0.1]},
+        {"interval": [0.9, 0.1]},
+        {"interval": None},
+    ],
+)
+def test_a_choice_that_no_solver_takes_is_refused(tmp_path, wrong):
+    path = tmp_path / "tune.json"
+    path.write_text(json.dumps({"model": "m", "solver": CHOICE}))
+    assert chosen_solver(path, "m") == Solver(2, 1.5)
+    path.write_text(json.dumps({"model": "m", "solver": {**CHOICE, **wrong}}))
+    with pytest.raises(DataError):
+        chosen_solver(path, "m")
