@@ -46,7 +46,9 @@ from validation.marks import (
 )
 from validation.predictions import PredictionError, read_predictions
 from validation.report import RESEARCH_USE, Run, rows_of, write_report
-from validation.statistics.roc import RESAMPLES, bootstrap_by_patient, empirical_auc, wilson
+from validation.statistics.bootstrap import RESAMPLES, bootstrap_by_patient
+from validation.statistics.proportions import wilson
+from validation.statistics.roc import empirical_auc
 from validation.views import cross_validated, fit, looks_of, pairs_of
 
 app = typer.Typer(no_args_is_help=True, help="Figures with intervals from predictions or public data sets.")

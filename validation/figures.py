@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from models.data.prediction import Prediction
 from validation.reliability import PairBin, pair_bins
+from validation.statistics.bootstrap import RESAMPLES, bootstrap_by_patient
 from validation.statistics.calibration import (
     CalibrationLine,
     ReliabilityBin,
@@ -26,18 +27,9 @@ from validation.statistics.calibration import (
     calibration_line,
     reliability_bins,
 )
-from validation.statistics.roc import (
-    RESAMPLES,
-    Auc,
-    Interval,
-    OperatingPoint,
-    StatisticsError,
-    auc_with_interval,
-    bootstrap_by_patient,
-    empirical_auc,
-    operating_point,
-    wilson,
-)
+from validation.statistics.interval import Interval, StatisticsError
+from validation.statistics.proportions import wilson
+from validation.statistics.roc import Auc, OperatingPoint, auc_with_interval, empirical_auc, operating_point
 
 FEW = 20  # patients of a class below which a figure is marked as resting on too few
 

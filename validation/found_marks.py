@@ -21,7 +21,8 @@ from scipy import ndimage
 from models.data.record import DataError, Record
 from models.runtime.marks import MarkModel, Marks
 from models.training.marks import Style, draw_calliper
-from validation.statistics.roc import Interval, bootstrap_by_patient
+from validation.statistics.bootstrap import bootstrap_by_patient
+from validation.statistics.interval import Interval
 
 LABELS = Path(__file__).with_name("measurements") / "callipers.csv"
 JUDGED_FOLDS = (3, 4)

@@ -36,7 +36,7 @@ from operators.load_study import load_study
 from operators.select_frames import select_frames
 from operators.study import InputError
 from operators.tissue import unusable
-from validation.statistics.roc import Proportion, wilson
+from validation.statistics.proportions import Proportion, wilson
 
 Pixels = npt.NDArray[np.uint8]
 MAXIMUM_FALSE_SET_ASIDE, MINIMUM_FAR, MINIMUM_OTHER_ORGAN = 0.05, 0.95, 0.80

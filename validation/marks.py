@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from models.data.record import Record
 from models.runtime.loaded import Models
 from validation.datasets import predict_images
-from validation.statistics.roc import Interval, bootstrap_by_patient
+from validation.statistics.bootstrap import bootstrap_by_patient
+from validation.statistics.interval import Interval
 
 PICTURES = 200
 MAXIMUM_PROBABILITY_CHANGE, MAXIMUM_DICE_CHANGE = 0.02, 0.01

@@ -16,7 +16,8 @@ import numpy as np
 
 from models.data.prediction import Prediction
 from models.runtime.calibration import Probability, make_calibration
-from validation.statistics.roc import Interval, wilson
+from validation.statistics.interval import Interval
+from validation.statistics.proportions import wilson
 
 
 @dataclass(frozen=True)

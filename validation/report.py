@@ -22,7 +22,9 @@ from models.data.prediction import Prediction
 from validation.figures import Estimate, Figures, Judgement, Thresholds, patients_of
 from validation.plots import pair_plot, reliability_plot, roc_plot
 from validation.reliability import PairBin
-from validation.statistics.roc import Interval, Proportion, roc_curve
+from validation.statistics.interval import Interval
+from validation.statistics.proportions import Proportion
+from validation.statistics.roc import roc_curve
 
 RESEARCH_USE = "Research use, not a cleared device"
 DEVICE_TITLES = ("device", "images", "patients", "malignant", "AUC", "Dice", "found", "notes")

@@ -8,7 +8,7 @@ they lose nothing and can be undone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -54,30 +54,43 @@ class Nearest:
     position: Positions
 
 
-def nearest_pixels(of: torch.Tensor, among: torch.Tensor, *, others: bool = False) -> Nearest:
-    """Nearest by pixels, over small shifts and the mirror; `others`: a picture is not its own neighbour."""
-    return _nearest(of, among, others=others, moved=True)
+def nearest_pixels(of: torch.Tensor, among: torch.Tensor) -> Nearest:
+    """Nearest by pixels, over small shifts and the mirror."""
+    return _nearest(of, among, moved=True)
 
 
-def nearest_features(of: torch.Tensor, among: torch.Tensor, *, others: bool = False) -> Nearest:
-    """Nearest by features; `others` as above."""
-    return _nearest(of, among, others=others, moved=False)
+def nearest_features(of: torch.Tensor, among: torch.Tensor) -> Nearest:
+    """Nearest by features."""
+    return _nearest(of, among, moved=False)
 
 
-def _nearest(of: torch.Tensor, among: torch.Tensor, *, others: bool, moved: bool) -> Nearest:
-    distances, positions = [], []
-    for start in range(0, len(of), _CHUNK):
-        part = of[start : start + _CHUNK]
+def all_pixels(vectors: torch.Tensor) -> Distances:
+    """Distances (n, n) by pixels of all pictures to each other."""
+    return torch.cat([_distance(alike) for alike in _likeness(vectors, vectors, moved=True)]).numpy()
+
+
+def all_features(vectors: torch.Tensor) -> Distances:
+    """Distances (n, n) by features, likewise."""
+    return torch.cat([_distance(alike) for alike in _likeness(vectors, vectors, moved=False)]).numpy()
+
+
+def _nearest(of: torch.Tensor, among: torch.Tensor, *, moved: bool) -> Nearest:
+    best = [alike.max(1) for alike in _likeness(of, among, moved=moved)]
+    distance = _distance(torch.cat([one.values for one in best]))
+    return Nearest(distance.numpy(), torch.cat([one.indices for one in best]).numpy())
+
+
+def _likeness(of: torch.Tensor, among: torch.Tensor, *, moved: bool) -> Iterator[torch.Tensor]:
+    """Products of vectors, rows of `of` part by part: 1 of the same."""
+    for part in of.split(_CHUNK):
         alike = torch.full((len(part), len(among)), -1.0)
         for variant in _moved(part) if moved else (part,):
             alike = torch.maximum(alike, variant @ among.T)
-        if others:
-            own = torch.arange(len(part))
-            alike[own, own + start] = -1.0
-        best, place = alike.max(1)
-        distances.append((2 - 2 * best).clamp(min=0).sqrt())
-        positions.append(place)
-    return Nearest(torch.cat(distances).numpy(), torch.cat(positions).numpy())
+        yield alike
+
+
+def _distance(alike: torch.Tensor) -> torch.Tensor:
+    return (2 - 2 * alike).clamp(min=0).sqrt()
 
 
 def _moved(vectors: torch.Tensor) -> list[torch.Tensor]:

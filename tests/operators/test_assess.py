@@ -19,7 +19,7 @@ from operators.findings import Assessment
 from operators.report import wording
 from operators.report.capture import lay_out_summary
 from operators.report.codes import category_value
-from validation.statistics.roc import wilson
+from validation.statistics.proportions import wilson
 
 share = st.floats(0, 1)
 

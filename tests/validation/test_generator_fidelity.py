@@ -17,6 +17,7 @@ from models.generation.distances import fid, kid, precision_recall
 from validation.cli import app
 from validation.generator.fidelity import fidelity_figures
 from validation.predictions import PredictionError
+from validation.statistics.proportions import wilson
 
 
 def gaussian(seed, n, d, shift=0.0, spread=1.0):
@@ -124,8 +125,11 @@ def test_what_differs_is_told_from_what_does_not():
         assert unlike.speckle[key]["generated"].value > 0.6
         assert alike.speckle[key]["generated"].value < 0.4
     obedience = alike.obedience["generated"]
-    assert (obedience.device.count, obedience.device.total) == (57, 60)
-    assert obedience.by_device["one"].value == 1
+    assert (obedience.device.share.count, obedience.device.share.total) == (57, 60)
+    assert obedience.device.chance == pytest.approx(0.5), "half are asked for, whatever is seen"
+    assert obedience.by_device["one"].share.value == 1
+    assert obedience.by_device["one"].chance == pytest.approx(33 / 60), "so often it is seen in any picture"
+    assert obedience.by_device["one"].share.interval == wilson(30, 30).interval
     assert obedience.lesion_class.auc > 0.8
 
 
@@ -163,6 +167,7 @@ def test_the_report_of_all_three(tmp_path):
     html = (tmp_path / "report.html").read_text()
     assert f"{dice:.3f}" in html
     assert "values do not compare with published ones" in " ".join(html.split())
+    assert "by chance 0.5" in html
     assert "delete-d jackknife, by patient" in html
     (tmp_path / "features.npz").write_bytes(b"none")
     broken = CliRunner().invoke(app, ["generator", str(tmp_path)])

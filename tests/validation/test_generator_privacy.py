@@ -8,12 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from models.generation.study.twins import twin_rows
 from validation.cli import app
+from validation.generator.duplicates import _Pairs, _share_of_made, _share_of_real, duplicates_of
 from validation.generator.files import Columns
 from validation.generator.privacy import privacy_figures
 from validation.predictions import PredictionError
+from validation.statistics.proportions import wilson
 
 FACTS = {"rejected": 3, "epochs": 12}
 
@@ -27,25 +32,44 @@ def neighbours(random, made=400, real=300, copies=0) -> Columns:
     patients = {key: random.integers(0, 50, count).astype(str) for key in ("pixel", "feature", "mask")}
     return {
         "kind": kind,
+        "id": np.array([*map(str, range(made)), *(f"other{i // 2}-{i % 2}" for i in range(real))]),
         "pixel_distance": pixel,
         "feature_distance": feature,
         **{f"{key}_patient": value for key, value in patients.items()},
     }
 
 
-def twins(random, twice=0) -> Columns:
-    rows = neighbours(random, copies=twice)
-    return {key: rows[key] for key in ("kind", "pixel_distance", "feature_distance")} | {
-        "kind": np.where(rows["kind"] == "other", "real", "generated")
-    }
+def pairs(points, copies=0):
+    """All distances of points (n, d); the last `copies` are moved to where the one before them is."""
+    moved = points.copy()
+    for i in range(1, copies + 1):
+        moved[-2 * i] = moved[-2 * i + 1] + 1e-4
+    return np.sqrt(np.square(moved[:, None] - moved[None]).sum(-1)).astype(np.float32)
 
 
-def losses(random, known=0.0, patients=(80, 20, 120)) -> Columns:
-    parts = {"part": [], "patient_id": [], "loss": []}
+PATIENTS = {f"i{i}": f"p{i // 2}" for i in range(200)}  # two pictures each, as `losses` has them
+
+
+def twins(random, twice=0, made=400, narrow=1.0) -> Columns:
+    """The nearest pairs of made points: two pictures of a patient lie 0.14 apart."""
+    real = np.repeat(random.standard_normal((100, 4)), 2, 0) + 0.05 * random.standard_normal((200, 4))
+    drawn = pairs(narrow * random.standard_normal((made, 4)), twice)
+    names = {"generated": [str(i) for i in range(made)], "real": list(PATIENTS)}
+    ways = ("pixel", "feature")
+    people = list(PATIENTS.values())
+    rows = twin_rows(dict.fromkeys(ways, drawn), {way: pairs(real) for way in ways}, names, people)
+    table = pa.Table.from_pylist(rows)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def losses(random, known=0.0, patients=(80, 20, 150)) -> Columns:
+    parts = {"part": [], "image_id": [], "patient_id": [], "loss": []}
     for part, count in zip(("member", "aside", "other"), patients, strict=True):
         for patient in range(count):
-            for _ in range(2):
+            for picture in range(2):
                 parts["part"].append(part)
+                learned = 2 * (patient + 80 * (part == "aside")) + picture
+                parts["image_id"].append(f"other{patient}-{picture}" if part == "other" else f"i{learned}")
                 parts["patient_id"].append(f"{part}{patient}")
                 parts["loss"].append(random.normal(1 - known * (part == "member"), 0.2))
     return {key: np.array(values) for key, values in parts.items()}
@@ -54,7 +78,12 @@ def losses(random, known=0.0, patients=(80, 20, 120)) -> Columns:
 def judged(seed=0, copies=0, twice=0, known=0.0):
     random = np.random.default_rng(seed)
     return privacy_figures(
-        neighbours(random, copies=copies), twins(random, twice), losses(random, known), FACTS, 1
+        neighbours(random, copies=copies),
+        twins(random, twice),
+        losses(random, known),
+        FACTS,
+        resamples=200,
+        seed=1,
     )
 
 
@@ -69,6 +98,7 @@ def test_a_generator_that_gives_nothing_away_passes():
         assert figures.duplicates[way].passed
         assert figures.retrieval[way]["generated"].chance == pytest.approx(1 / 50, abs=0.01)
         assert figures.retrieval[way]["generated"].p > 0.001
+    assert {row.size for row in figures.duplicates.values()} == {50}, "half of the patients, one picture each"
     assert figures.membership.auc.positives == figures.membership.auc.negatives == 80, "as many of both"
     assert figures.aside.auc.positives == 20
     assert (figures.rejected, figures.generated, figures.real) == (3, 400, 300)
@@ -89,14 +119,81 @@ def test_keeping_further_away_costs_draws_and_leaves_fewer_copies():
 
 def test_copies_and_twins_are_counted():
     for many in (1, 40):
-        before, after = judged(), judged(copies=many, twice=many)
+        before, after = judged(), judged(copies=many, twice=4 * many)
         for way in ("pixel", "feature"):
             assert after.copies[way].count.count >= many
             assert after.copies[way].count.count > before.copies[way].count.count
-            assert after.duplicates[way].count.count > before.duplicates[way].count.count
+            assert after.duplicates[way].share.value > before.duplicates[way].share.value
     assert not after.copies["pixel"].passed
     assert not after.duplicates["feature"].passed
     assert after.copies["pixel"].threshold == before.copies["pixel"].threshold, "set by real pictures alone"
+
+
+def duplicates(seed, made=400, **options):
+    rows = twins(np.random.default_rng(seed), made=made, **options)
+    return duplicates_of(rows, "pixel", made, PATIENTS, 1)
+
+
+@pytest.mark.parametrize("made", [100, 600])
+def test_a_larger_set_has_no_more_duplicates(made):
+    """Of one population, whatever the numbers: the excess over real ones holds 0 as often as it says."""
+    excess = [duplicates(seed, made).excess for seed in range(20)]
+    missed = sum(not one.interval.low <= 0 <= one.interval.high for one in excess)
+    assert missed <= 5, "5% of 20 are 1; more than 5 has a chance below 1 in 3,000"
+    assert abs(np.mean([one.value for one in excess])) < 0.006
+    assert not duplicates(1, made, narrow=0.3).passed, "a narrow set lies closer together than real pictures"
+
+
+def test_pictures_of_one_patient_are_no_duplicates():
+    rows = twins(np.random.default_rng(0))
+    of_real = rows["kind"] == "real"
+    one, other = ([PATIENTS[name] for name in rows[key][of_real]] for key in ("first", "second"))
+    assert one
+    assert not any(first == second for first, second in zip(one, other, strict=True))
+
+
+@given(st.integers(0, 2**31), st.integers(4, 12), st.integers(6, 30))
+@settings(max_examples=8, deadline=None)
+def test_shares_are_those_of_random_sets(seed, people, made):
+    """Against drawing 2,000 sets (Monte Carlo)."""
+    random = np.random.default_rng(seed)
+    owner = random.integers(0, people, 3 * people)
+    owner[:people] = np.arange(people)
+    real, drawn = (pairs(random.standard_normal((count, 2))) for count in (len(owner), made))
+    limit, size = 0.4, min(people, made)
+    everyone = [np.ones(len(own), bool) for own in (real, drawn)]
+    places = [np.argwhere(np.triu(own < 9, 1)) for own in (real, drawn)]
+    lists = [
+        _Pairs(at[:, 0], at[:, 1], own[tuple(at.T)].astype(float))
+        for at, own in zip(places, (real, drawn), strict=True)
+    ]
+    apart = owner[lists[0].one] != owner[lists[0].other]
+    lists[0] = _Pairs(lists[0].one[apart], lists[0].other[apart], lists[0].distance[apart])
+    seen = []
+    for _ in range(2000):
+        shuffled = random.permutation(len(owner))
+        _, first = np.unique(owner[shuffled], return_index=True)
+        sets = (real, shuffled[first]), (drawn, random.choice(made, size, replace=False))
+        shares = []
+        for distance, chosen in sets:
+            within = distance[np.ix_(chosen, chosen)] + 9 * np.eye(len(chosen))
+            shares.append((within.min(1) <= limit).mean())
+        seen.append(shares)
+    expected = (
+        _share_of_real(lists[0], limit, everyone[0], owner, people),
+        _share_of_made(lists[1], limit, everyone[1], size),
+    )
+    assert np.mean(seen, axis=0) == pytest.approx(expected, abs=0.03)
+
+
+def test_pairs_that_do_not_fit_are_refused():
+    rows = twins(np.random.default_rng(0))
+    with pytest.raises(PredictionError, match="not known"):
+        duplicates_of(rows, "pixel", 3, PATIENTS, 1)
+    with pytest.raises(PredictionError, match="too few for"):
+        duplicates_of({**rows, "kind": np.full(len(rows["kind"]), "none")}, "pixel", 3, PATIENTS, 1)
+    with pytest.raises(PredictionError, match="too few real pairs"):
+        duplicates_of({**rows, "kind": np.full(len(rows["kind"]), "none")}, "pixel", 400, PATIENTS, 1)
 
 
 def test_known_pictures_are_members():
@@ -128,11 +225,18 @@ def test_a_patient_found_again_is_no_chance():
     random = np.random.default_rng(5)
     near = neighbours(random)
     near["pixel_patient"][:200] = near["mask_patient"][:200]
-    figures = privacy_figures(near, twins(random), losses(random), FACTS, 1)
+    figures = privacy_figures(near, twins(random), losses(random), FACTS, resamples=100)
     found = figures.retrieval["pixel"]["generated"]
     assert found.share.value > 0.5
     assert found.p < 0.01
     assert figures.retrieval["pixel"]["real"].p > 0.001
+    near["pixel_patient"][400::2] = near["pixel_patient"][401::2] = near["mask_patient"][400::2]
+    near["mask_patient"][401::2] = near["mask_patient"][400::2]
+    near["mask_patient"][400:500] = "nobody"
+    both = privacy_figures(near, twins(random), losses(random), FACTS, resamples=400).retrieval["pixel"]
+    share = both["real"].share
+    wide = wilson(share.count, share.total).interval
+    assert share.interval.high - share.interval.low > 1.2 * (wide.high - wide.low), "pictures come in pairs"
 
 
 def write(folder, random, near=None):
@@ -159,7 +263,7 @@ def test_half_a_measure_is_refused(tmp_path):
     near = neighbours(random)
     only = {key: value[near["kind"] == "generated"] for key, value in near.items()}
     with pytest.raises(PredictionError, match="lack generated or real"):
-        privacy_figures(only, twins(random), losses(random), FACTS, 1)
+        privacy_figures(only, twins(random), losses(random), FACTS, resamples=100)
     write(tmp_path, random)
     (tmp_path / "membership.parquet").unlink()
     result = CliRunner().invoke(app, ["generator", str(tmp_path)])

@@ -110,6 +110,8 @@ def test_the_confirmation_is_judged_set_by_set(tmp_path):
     facts = {"day": "2026-01-02", "weights": weights, "sets": sets}
     (tmp_path / "confirm.json").write_text(json.dumps(facts))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "confirm.parquet")
+    frozen = [row for row in rows if row["set"] == "first"]
+    pq.write_table(pa.Table.from_pylist(frozen), tmp_path / "frozen.parquet")
     result = CliRunner().invoke(app, ["generator", str(tmp_path), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())["confirmation"]["sets"]
@@ -121,6 +123,12 @@ def test_the_confirmation_is_judged_set_by_set(tmp_path):
         truth = [int(patient.split("-")[1]) % 3 == 0 for patient in own]
         expected = roc_auc_score(truth, [np.mean(values) for values in own.values()])
         assert figures[name]["gen-10"]["auc"]["auc"] == pytest.approx(expected)
+        point = figures[name]["gen-10"]["at_frozen"]
+        called = [np.mean(values) >= point["threshold"] for values in own.values()]
+        hits = sum(one and malignant for one, malignant in zip(called, truth, strict=True))
+        assert (point["sensitivity"]["count"], point["sensitivity"]["total"]) == (hits, sum(truth))
+        assert f"sensitivity {hits / sum(truth):.3f}" in (tmp_path / "heldout-log.md").read_text()
+    assert figures["first"]["gen-10"]["at_frozen"]["sensitivity"]["count"] == 20, "at least 95% of 20"
     first, second = (tmp_path / "heldout-log.md").read_text().splitlines()
     assert "first, 60 patients (20 malignant) |" in first
     assert "second, 45 patients (15 malignant), 4 without a lesion left out |" in second

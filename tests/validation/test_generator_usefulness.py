@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from validation.cli import app
 from validation.generator.files import read_scores
-from validation.generator.shown import usefulness_section
 from validation.generator.usefulness import judge_study
+from validation.generator.usefulness_tables import usefulness_section
 from validation.predictions import PredictionError
-from validation.statistics.roc import StatisticsError, empirical_auc, non_inferiority
+from validation.statistics.interval import StatisticsError
+from validation.statistics.roc import empirical_auc, non_inferiority
 
 ARMS = ("real", "gen-1", "gen-3", "gen-10", "both")
 SIZES = {"gen-1": 100, "gen-3": 300, "gen-10": 1000}

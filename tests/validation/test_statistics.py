@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from validation.statistics.bootstrap import bootstrap_by_patient
 from validation.statistics.calibration import brier_score, calibration_line, reliability_bins
+from validation.statistics.groups import group_means
+from validation.statistics.interval import Interval, StatisticsError
+from validation.statistics.proportions import share_by_patient, wilson
 from validation.statistics.roc import (
-    Interval,
-    StatisticsError,
     auc_with_interval,
-    bootstrap_by_patient,
     empirical_auc,
     operating_point,
     paired_delong,
     roc_curve,
-    wilson,
 )
 
 MARKERS = ("s100b", "ndka", "wfns")
@@ -250,3 +250,23 @@ def test_a_line_through_separate_classes_does_not_exist():
         calibration_line([0.1, 0.2], [1, 1])
     with pytest.raises(StatisticsError, match="outside"):
         brier_score([1.2], [1])
+
+
+def test_a_share_counts_patients_and_not_pictures():
+    single = share_by_patient([True] * 6 + [False] * 34, range(40))
+    assert single == wilson(6, 40)
+    owners = np.repeat(np.arange(40), 5)
+    hits = np.repeat([True] * 6 + [False] * 34, 5)
+    many = share_by_patient(hits, owners)
+    assert (many.count, many.total, many.value) == (30, 200, 0.15)
+    width = many.interval.high - many.interval.low
+    assert width > 1.8 * (wilson(30, 200).interval.high - wilson(30, 200).interval.low)
+    everything = share_by_patient([True] * 200, owners)
+    assert everything.interval == wilson(40, 40).interval
+    assert share_by_patient([False] * 200, owners).interval == wilson(0, 40).interval
+    with pytest.raises(StatisticsError):
+        share_by_patient([], [])
+
+
+def test_means_by_owner():
+    assert group_means(np.array([0, 2, 2]), [1.0, 2.0, 4.0], 3) == pytest.approx([1, np.nan, 3], nan_ok=True)

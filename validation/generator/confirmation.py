@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from validation.generator.files import (
     SCORES,
     Columns,
@@ -21,20 +23,39 @@ from validation.generator.files import (
 )
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, area, number
-from validation.generator.usefulness import MARGIN, REFERENCE, ArmFigures, patients_of
+from validation.generator.usefulness import MARGIN, REFERENCE, patients_of
 from validation.plots import roc_plot
 from validation.predictions import PredictionError
-from validation.statistics.roc import Auc, PairedTest, auc_with_interval, paired_delong, roc_curve
+from validation.statistics.proportions import Proportion
+from validation.statistics.roc import (
+    Auc,
+    OperatingPoint,
+    PairedTest,
+    auc_with_interval,
+    operating_point,
+    paired_delong,
+    roc_curve,
+)
 
 ROW = "heldout-log.md"
 _WHOLE = "give the folder of busmap generator confirm, whole"
+SENSITIVITY = 0.95  # of the frozen threshold, where it is frozen
+
+
+@dataclass(frozen=True)
+class ConfirmedArm:
+    """An arm: area, its difference to the real one (None for itself), and what its frozen threshold gives."""
+
+    auc: Auc
+    against_real: PairedTest | None
+    at_frozen: OperatingPoint
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """Figures by set and arm; patients and malignant ones of each set."""
 
-    sets: Mapping[str, Mapping[str, ArmFigures]]
+    sets: Mapping[str, Mapping[str, ConfirmedArm]]
     patients: Mapping[str, tuple[int, int]]
 
 
@@ -47,6 +68,7 @@ def judge_confirmation(folder: Path) -> Section:
         A file is missing or cannot be judged.
     """
     facts = read_facts(folder / "confirm.json", ConfirmFacts)
+    thresholds = _thresholds(folder / "frozen.parquet")
     path, by_set, plots = folder / "confirm.parquet", {}, []
     rows = read_columns(path, (*SCORES, "set", "logit"), "confirm")
     for name in dict.fromkeys(rows["set"].tolist()):
@@ -60,21 +82,35 @@ def judge_confirmation(folder: Path) -> Section:
         people = patients_of(own, "logit")
         curves = [(arm, roc_curve(score, people.malignant)) for arm, score in people.scores.items()]
         plots.append(roc_plot(name, curves))
-    figures = confirmation_figures(by_set)
+    figures = confirmation_figures(by_set, thresholds)
     row = log_rows(figures, facts)
     return Section("confirmation", figures, _tables(figures), _NOTES, plots, {ROW: row})
 
 
-def confirmation_figures(by_set: Mapping[str, Columns]) -> Confirmation:
-    """All figures, from the rows of each set."""
+def _thresholds(path: Path) -> dict[str, float]:
+    """Of each arm the highest threshold with at least 95% sensitivity on the patients judged in the study."""
+    rows = read_columns(path, (*SCORES, "logit"), "confirm")
+    check_scores(path, rows, "confirm")
+    people = patients_of(rows, "logit")
+    if not people.malignant.any():
+        raise PredictionError(f"{path} holds no malignant patient: run busmap generator study anew")
+    return {
+        arm: float(np.quantile(score[people.malignant], 1 - SENSITIVITY, method="lower"))
+        for arm, score in people.scores.items()
+    }
+
+
+def confirmation_figures(by_set: Mapping[str, Columns], thresholds: Mapping[str, float]) -> Confirmation:
+    """All figures, from the rows of each set; thresholds of the arms come from elsewhere."""
     figures, counts = {}, {}
     for name, rows in by_set.items():
         people = patients_of(rows, "logit")
         truth, base = people.malignant, people.scores[REFERENCE]
         figures[name] = {
-            arm: ArmFigures(
+            arm: ConfirmedArm(
                 auc_with_interval(score, truth),
                 None if arm == REFERENCE else paired_delong(score, base, truth),
+                operating_point(score, truth, thresholds[arm]),
             )
             for arm, score in people.scores.items()
         }
@@ -89,7 +125,8 @@ def log_rows(figures: Confirmation, facts: Mapping[str, Any]) -> str:
     for name, arms in figures.sets.items():
         patients, malignant = figures.patients[name]
         said = "; ".join(
-            f"{arm} AUC {_to(one.auc)}"
+            f"{arm} AUC {_to(one.auc)}, sensitivity {_share(one.at_frozen.sensitivity)}, specificity "
+            f"{_share(one.at_frozen.specificity)}"
             + ("" if one.against_real is None else f", minus {REFERENCE} {_difference(one.against_real)}")
             for arm, one in arms.items()
         )
@@ -107,6 +144,10 @@ def _to(auc: Auc) -> str:
     return number(auc.auc, auc.logit)
 
 
+def _share(share: Proportion) -> str:
+    return f"{number(share.value, share.interval)}, {share.count} of {share.total}"
+
+
 def _difference(paired: PairedTest) -> str:
     return number(paired.difference, paired.interval)
 
@@ -115,6 +156,9 @@ _NOTES = (
     "Scored once, on annotated outlines; a patient's score is the mean logit over images and seeds. "
     f"Described beside the primary test of the study (margin -{MARGIN}), not instead of it. Rows for "
     f"docs/heldout-log.md: {ROW} beside this report.",
+    f"Sensitivity and specificity at a threshold of each arm that was frozen beforehand: the highest with a "
+    f"sensitivity of at least {SENSITIVITY:.0%} on the patients that the study judged (the half that no arm "
+    "learned from), who are in neither set.",
 )
 
 
@@ -127,10 +171,18 @@ def _tables(figures: Confirmation) -> list[Table]:
                 arm,
                 area(one.auc),
                 ABSENT if one.against_real is None else _difference(one.against_real),
+                _share(one.at_frozen.sensitivity),
+                _share(one.at_frozen.specificity),
             )
             for arm, one in arms.items()
         ]
         caption = f"{name}: n {patients} patients, {malignant} malignant"
-        heads = ("arm", "AUC (DeLong, logit scale)", f"minus {REFERENCE} (paired DeLong)")
+        heads = (
+            "arm",
+            "AUC (DeLong, logit scale)",
+            f"minus {REFERENCE} (paired DeLong)",
+            "sensitivity (Wilson, patients)",
+            "specificity (Wilson, patients)",
+        )
         tables.append(Table(caption, heads, rows))
     return tables

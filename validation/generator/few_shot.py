@@ -21,14 +21,15 @@ from validation.figures import FEW
 from validation.generator.files import Columns, check_truth, read_columns
 from validation.generator.report import Section, Table
 from validation.generator.shown import ABSENT, estimate
-from validation.generator.usefulness import Estimate
 from validation.predictions import PredictionError
-from validation.statistics.roc import bootstrap_by_patient, empirical_auc
+from validation.statistics.bootstrap import bootstrap_by_patient
+from validation.statistics.groups import group_means
+from validation.statistics.interval import Estimate, Floats
+from validation.statistics.roc import empirical_auc
 
 BASE = "none"
 _ANEW = "run busmap generator few-shot anew"
 _COLUMNS = ("kind", "arm", "k", "draw", "image_id", "patient_id", "malignant", "logit")
-Floats = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
 
 
@@ -112,7 +113,7 @@ def _kind(kind: str, rows: Columns, resamples: int, seed: int) -> dict[str, FewA
         own = (rows["arm"] == arm) & (rows["k"] == k) & (rows["draw"] == draw)
         if len(set(rows["image_id"][own])) != own.sum():
             raise PredictionError(f"an image stands twice in {kind}, {arm}, k {k}, draw {draw}: {_ANEW}")
-        said = [_means(place[own], rows[key][own], len(patients)) for key in ("logit", "loss")]
+        said = [group_means(place[own], rows[key][own], len(patients)) for key in ("logit", "loss")]
         runs.setdefault((str(arm), k), []).append(_Draw(*said))
     if (BASE, 0) not in runs:
         raise PredictionError(f"{kind} lacks the arm without adaptation: {_ANEW}")
@@ -122,14 +123,6 @@ def _kind(kind: str, rows: Columns, resamples: int, seed: int) -> dict[str, FewA
         arm if arm == BASE else f"{arm}, k = {k}": _arm(k, runs[arm, k], base, malignant, resamples, seed)
         for arm, k in order
     }
-
-
-def _means(place: Index, values: Floats, count: int) -> Floats:
-    """Mean by patient; NaN of patients without a value."""
-    many = np.bincount(place, minlength=count)
-    total = np.bincount(place, weights=values, minlength=count)
-    means: Floats = np.where(many > 0, total / np.maximum(many, 1), np.nan)
-    return means
 
 
 @dataclass(frozen=True)
@@ -214,7 +207,15 @@ _NOTES = (
 
 
 def _tables(figures: FewShot) -> list[Table]:
-    heads = ("arm", "draws", "patients (malignant)", "AUC", "minus none", "loss", "loss minus none")
+    heads = (
+        "arm",
+        "draws",
+        "patients (malignant)",
+        "AUC (patients resampled, as all here)",
+        "minus none",
+        "loss",
+        "loss minus none",
+    )
     tables = []
     for kind, arms in figures.kinds.items():
         rows = [

@@ -18,21 +18,18 @@ import numpy.typing as npt
 from scipy import stats
 
 from models.generation.distances import fid, kid, precision_recall
-from models.generation.halves import half_interval, patient_halves
+from models.generation.halves import patient_halves
 from validation.generator.files import Columns, read_columns, read_facts
 from validation.generator.report import Section, Table
 from validation.generator.shown import area, estimate, number
-from validation.generator.usefulness import Estimate
 from validation.plots import share_plot
 from validation.predictions import PredictionError
-from validation.statistics.roc import (
-    Auc,
-    Interval,
-    Proportion,
-    auc_with_interval,
-    bootstrap_by_patient,
-    wilson,
-)
+from validation.statistics.bootstrap import bootstrap_by_patient
+from validation.statistics.groups import group_means
+from validation.statistics.halves import over_halves
+from validation.statistics.interval import Estimate
+from validation.statistics.proportions import Proportion, share_by_patient
+from validation.statistics.roc import Auc, auc_with_interval
 
 DICE_TARGET = 0.80
 HALVES = 50
@@ -61,6 +58,14 @@ class Likeness:
 
 
 @dataclass(frozen=True)
+class DeviceSeen:
+    """How often the device seen is the one asked for; `chance`: were those seen shuffled among pictures."""
+
+    share: Proportion
+    chance: float
+
+
+@dataclass(frozen=True)
 class Obedience:
     """What networks trained on real pictures see: outline, class and device asked for (or true).
 
@@ -70,8 +75,8 @@ class Obedience:
     pictures: int
     dice: Estimate
     lesion_class: Auc
-    device: Proportion | None
-    by_device: Mapping[str, Proportion]
+    device: DeviceSeen | None
+    by_device: Mapping[str, DeviceSeen]
 
 
 @dataclass(frozen=True)
@@ -157,14 +162,9 @@ def _likeness(
             shares = precision_recall(reference, own, NEIGHBOUR)
             found[name].append((kid(own, reference), fid(own, reference), *shares))
     return {
-        name: Likeness(size, *(_over_halves(column) for column in np.array(values).T))
+        name: Likeness(size, *(over_halves(column) for column in np.array(values).T))
         for name, values in found.items()
     }
-
-
-def _over_halves(values: npt.NDArray[np.float64]) -> Estimate:
-    mean = float(values.mean())
-    return Estimate(mean, Interval(*half_interval(mean, values)))
 
 
 def _obedience(rows: Columns, resamples: int, seed: int) -> Obedience:
@@ -172,25 +172,32 @@ def _obedience(rows: Columns, resamples: int, seed: int) -> Obedience:
     interval = bootstrap_by_patient(
         lambda chosen: float(dice[chosen].mean()), patients, resamples=resamples, seed=seed
     )
-    _, first, place = np.unique(patients, return_index=True, return_inverse=True)
-    scores = np.bincount(place, weights=rows["logit"]) / np.bincount(place)
-    right = rows["device"] == rows["device_seen"]
-    told = bool((rows["device_seen"].astype(str) != "").all())
-    devices = (
-        {}
-        if not told
-        else {
-            str(name): wilson(int(right[rows["device"] == name].sum()), int((rows["device"] == name).sum()))
-            for name in np.unique(rows["device"].astype(str))
-        }
-    )
+    people, first, place = np.unique(patients, return_index=True, return_inverse=True)
+    scores = group_means(place, rows["logit"], len(people))
     return Obedience(
         len(dice),
         Estimate(float(dice.mean()), interval),
         auc_with_interval(scores, rows["malignant"][first].astype(bool)),
-        wilson(int(right.sum()), len(right)) if told else None,
-        devices,
+        *_devices(rows, resamples, seed),
     )
+
+
+def _devices(rows: Columns, resamples: int, seed: int) -> tuple[DeviceSeen | None, dict[str, DeviceSeen]]:
+    """Shares in which the device seen is the one asked for; none where none could be told."""
+    asked, seen = (rows[key].astype(str) for key in ("device", "device_seen"))
+    if (seen == "").any():
+        return None, {}
+
+    def share(own: npt.NDArray[np.bool_], chance: float) -> DeviceSeen:
+        found = share_by_patient(
+            seen[own] == asked[own], rows["patient_id"][own], resamples=resamples, seed=seed
+        )
+        return DeviceSeen(found, chance)
+
+    how_often = {str(name): float((seen == name).mean()) for name in np.unique(asked)}
+    by_device = {name: share(asked == name, chance) for name, chance in how_often.items()}
+    by_chance = sum(float((asked == name).mean()) * chance for name, chance in how_often.items())
+    return share(np.ones(len(asked), bool), by_chance), by_device
 
 
 def _ks_distance(rows: Columns, key: str, name: str, resamples: int, seed: int) -> Estimate:
@@ -204,7 +211,7 @@ def _ks_distance(rows: Columns, key: str, name: str, resamples: int, seed: int) 
         picked, side = values[index], is_one[index]
         return float(stats.ks_2samp(picked[side], picked[~side], method="asymp").statistic)
 
-    interval: Interval = bootstrap_by_patient(distance, owners, is_one, resamples=resamples, seed=seed)
+    interval = bootstrap_by_patient(distance, owners, is_one, resamples=resamples, seed=seed)
     return Estimate(distance(np.arange(len(values))), interval)
 
 
@@ -215,8 +222,10 @@ _NOTES = (
     "over the halves (delete-d jackknife, by patient). The features are not Inception's: values do not "
     "compare with published ones. No network that looks was trained on a picture judged here.",
     "Obedience: by networks trained on real pictures of the other half; beside it what they find in real "
-    "pictures of the half learned from. A resampled Kolmogorov-Smirnov distance lies above the true one: an "
-    "interval may not hold its figure where sets are alike.",
+    "pictures of the half learned from. A generated picture counts as a patient of its own. By chance: as "
+    "often the device asked for would be seen if the devices seen were shuffled among the pictures.",
+    "A resampled Kolmogorov-Smirnov distance lies above the true one: an interval may not hold its figure "
+    "where sets are alike.",
 )
 
 
@@ -236,28 +245,37 @@ def _tables(figures: Fidelity) -> list[Table]:
             Table(f"Features of {NETWORKS[network]} (intervals over halves of the patients)", titles, rows)
         )
     seen = [
-        (name, str(one.pictures), estimate(one.dice), area(one.lesion_class), _share(one.device))
+        (name, str(one.pictures), estimate(one.dice), area(one.lesion_class), _seen(one.device))
         for name, one in figures.obedience.items()
     ]
     verdict = "reached" if figures.dice_reached else "missed"
-    heads = ("pictures", "n", "Dice of the outline", "AUC of the class", "device seen as asked")
+    heads = (
+        "pictures",
+        "n",
+        "Dice of the outline (patients resampled)",
+        "AUC of the class (DeLong by patient, logit scale)",
+        "device seen as asked",
+    )
     tables.append(Table(f"Obedience (Dice of at least {DICE_TARGET}: {verdict})", heads, seen))
     devices = [
-        (f"{name}, {device}", _share(share))
+        (f"{name}, {device}", _seen(share))
         for name, one in figures.obedience.items()
         for device, share in one.by_device.items()
     ]
-    tables.append(Table("Device seen as asked, by device", ("pictures", "share (Wilson)"), devices))
+    shares = "share (generated: Wilson; real: patients resampled), and by chance"
+    tables.append(Table("Device seen as asked, by device", ("pictures", shares), devices))
     speckle = [
         (_STATISTICS[key], estimate(pair["generated"]), estimate(pair["other"]))
         for key, pair in figures.speckle.items()
     ]
     columns = ("statistic", "generated to learned", "other to learned (real)")
-    tables.append(Table("Speckle: Kolmogorov-Smirnov distance", columns, speckle))
+    tables.append(Table("Speckle: Kolmogorov-Smirnov distance (patients resampled)", columns, speckle))
     return tables
 
 
-def _share(share: Proportion | None) -> str:
-    if share is None:
+def _seen(device: DeviceSeen | None) -> str:
+    if device is None:
         return "not told: one device to learn from"
-    return f"{number(share.value, share.interval)}, {share.count} of {share.total}"
+    share = device.share
+    shown = f"{number(share.value, share.interval)}, {share.count} of {share.total}"
+    return f"{shown}; by chance {device.chance:.3f}"

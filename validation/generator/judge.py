@@ -11,11 +11,11 @@ from validation.generator.confirmation import judge_confirmation
 from validation.generator.few_shot import judge_few_shot
 from validation.generator.fidelity import judge_fidelity
 from validation.generator.files import StudyFacts, read_facts, read_scores
-from validation.generator.privacy import judge_privacy
+from validation.generator.privacy_report import judge_privacy
 from validation.generator.report import Section
-from validation.generator.shown import usefulness_section
 from validation.generator.stopping import judge_stopping
 from validation.generator.usefulness import judge_study
+from validation.generator.usefulness_tables import usefulness_section
 from validation.predictions import PredictionError
 
 
@@ -29,7 +29,7 @@ def sections_of(folder: Path, resamples: int, seed: int) -> list[Section]:
     """
     parts = (
         (folder / "diagnosis.parquet", _usefulness),
-        (folder / "neighbours.parquet", _privacy),
+        (folder / "neighbours.parquet", judge_privacy),
         (folder / "obedience.parquet", judge_fidelity),
         (folder / "stop.parquet", _stopping),
         (folder / "few.parquet", judge_few_shot),
@@ -60,10 +60,6 @@ def _usefulness(folder: Path, resamples: int, seed: int) -> Section:
             seed=seed,
         )
     )
-
-
-def _privacy(folder: Path, resamples: int, seed: int) -> Section:
-    return judge_privacy(folder, seed)
 
 
 def _stopping(folder: Path, resamples: int, seed: int) -> Section:

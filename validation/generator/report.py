@@ -1,7 +1,7 @@
 """The report on a generator: one HTML file that stands alone, and the same figures as JSON.
 
-Promises: every figure shown has its interval and its n; nothing is fetched when the page is opened; what
-missed its mark stands there as it is.
+Promises: every figure shown has its n and its interval, and says which interval it is; nothing is fetched
+when the page is opened; what missed its mark stands there as it is.
 """
 
 from __future__ import annotations

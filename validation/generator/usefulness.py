@@ -16,14 +16,14 @@ import numpy.typing as npt
 from validation.figures import FEW
 from validation.generator.files import Columns
 from validation.predictions import PredictionError
+from validation.statistics.bootstrap import RESAMPLES, bootstrap_by_patient
+from validation.statistics.groups import group_means
+from validation.statistics.interval import Estimate, Flags, Floats
 from validation.statistics.roc import (
-    RESAMPLES,
     Auc,
-    Interval,
     NonInferiority,
     PairedTest,
     auc_with_interval,
-    bootstrap_by_patient,
     empirical_auc,
     non_inferiority,
     paired_delong,
@@ -31,8 +31,6 @@ from validation.statistics.roc import (
 
 MARGIN = 0.03
 REFERENCE, PRIMARY, JOINT = "real", "gen-10", "both"
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,6 @@ class ArmFigures:
 
     auc: Auc
     against_real: PairedTest | None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its interval."""
-
-    value: float
-    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -129,8 +119,7 @@ def patients_of(rows: Columns, value: str) -> Patients:
     scores = {}
     for arm in dict.fromkeys(rows["arm"].tolist()):
         own = rows["arm"] == arm
-        total = np.bincount(place[own], weights=rows[value][own], minlength=len(patients))
-        scores[arm] = total / np.bincount(place[own], minlength=len(patients))
+        scores[arm] = group_means(place[own], rows[value][own], len(patients))
     return Patients(scores, rows["malignant"][first].astype(bool), rows["device"][first].astype(str))
 
 
@@ -281,8 +270,7 @@ def _dice(rows: Columns, resamples: int, seed: int) -> dict[str, Dice]:
     values = {}
     for arm in dict.fromkeys(rows["arm"].tolist()):
         own = rows["arm"] == arm
-        total = np.bincount(place[own], weights=rows["dice"][own], minlength=len(images))
-        values[arm] = total / np.bincount(place[own], minlength=len(images))
+        values[arm] = group_means(place[own], rows["dice"][own], len(images))
 
     def mean(array: Floats) -> Estimate:
         def statistic(chosen: npt.NDArray[np.intp]) -> float:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import expit, logit
 
-from validation.statistics.roc import LEVEL, Flags, Floats, Interval, StatisticsError, wilson
+from validation.statistics.interval import LEVEL, Flags, Floats, Interval, StatisticsError
+from validation.statistics.proportions import wilson
 
 _EDGE = 1e-6  # the logit of 0 and 1 is infinite: probabilities are held this far inside
 _STEPS = 100

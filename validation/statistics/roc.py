@@ -1,45 +1,25 @@
-"""Receiver operating characteristic: area, its variance, operating points, and bootstrap by patient.
+"""Receiver operating characteristic: area, its variance, tests of two areas, operating points.
 
 Promises: the empirical area (ties count one half) with DeLong's variance and an interval on the logit
-scale that stays inside 0..1; proportions with Wilson's interval; resampling takes whole patients and is
-repeatable from its seed. Refuses scores that are not numbers and sets with fewer than two of a class.
+scale that stays inside 0..1. Refuses scores that are not numbers and sets with fewer than two of a class.
 
 Sources: DeLong, DeLong & Clarke-Pearson, Biometrics 1988;44:837-845 (variance, paired test); Sun & Xu,
-IEEE Signal Processing Letters 2014;21:1389-1393 (mid-ranks); Wilson, JASA 1927;22:209-212; Clopper &
-Pearson, Biometrika 1934;26:404-413 (the bound at an area of 1); Efron & Tibshirani 1993, chapters 8
-and 13 (resampling of groups, percentile interval).
+IEEE Signal Processing Letters 2014;21:1389-1393 (mid-ranks); Clopper & Pearson, Biometrika 1934;26:404-413
+(the bound at an area of 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from validation.statistics.interval import LEVEL, Flags, Floats, Interval, StatisticsError
+from validation.statistics.proportions import Proportion, wilson
 
-LEVEL = 0.95  # of every interval where none is given
-RESAMPLES = 2000
 _SMALLEST_CLASS = 2  # a variance needs two
-
-
-class StatisticsError(ValueError):
-    """A figure cannot be computed from these values. The message says what is missing."""
-
-    code = "figure-undefined"
-    exit_status = 10
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval, both ends inside."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -79,16 +59,6 @@ class NonInferiority:
     margin: float
     shown: bool
     p: float
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """`count` of `total` with Wilson's interval; `value` in 0..1."""
-
-    count: int
-    total: int
-    value: float
-    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -197,20 +167,6 @@ def non_inferiority(
     return NonInferiority(paired, margin, paired.interval.low > -margin, float(stats.norm.sf(z)))
 
 
-def wilson(count: int, total: int, level: float = LEVEL) -> Proportion:
-    """A proportion with Wilson's score interval.
-
-    Raises
-    ------
-    StatisticsError
-        `total` is 0, or `count` lies outside 0..total.
-    """
-    if not 0 <= count <= total or total == 0:
-        raise StatisticsError(f"{count} of {total} is no proportion: at least one patient is needed")
-    given = stats.binomtest(int(count), int(total)).proportion_ci(level, method="wilson")
-    return Proportion(int(count), int(total), count / total, Interval(float(given.low), float(given.high)))
-
-
 def operating_point(
     scores: npt.ArrayLike, positive: npt.ArrayLike, threshold: float, level: float = LEVEL
 ) -> OperatingPoint:
@@ -251,48 +207,6 @@ def roc_curve(scores: npt.ArrayLike, positive: npt.ArrayLike) -> RocCurve:
     )
 
 
-def bootstrap_by_patient(
-    statistic: Callable[[npt.NDArray[np.intp]], float],
-    patients: npt.ArrayLike,
-    strata: npt.ArrayLike | None = None,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 1,
-    level: float = LEVEL,
-) -> Interval:
-    """Percentile interval of any statistic, resampling whole patients.
-
-    Parameters
-    ----------
-    statistic : indices into the rows, repeated as often as their patient was drawn -> a figure
-    patients : (n,) whose row it is
-    strata : (n,) constant within a patient; each stratum keeps its number of patients (truth, site)
-    seed : the same seed gives the same interval
-
-    Raises
-    ------
-    StatisticsError
-        No rows, strata that split a patient, or a statistic that is no number on a resample.
-    """
-    _, owner = np.unique(np.asarray(patients), return_inverse=True)
-    if not owner.size:
-        raise StatisticsError("no rows to resample: give at least one patient")
-    order, sizes = np.argsort(owner, kind="stable"), np.bincount(owner)
-    starts = np.cumsum(sizes) - sizes
-    groups = _strata(owner, strata)
-    random = np.random.default_rng(seed)
-    values = np.empty(resamples)
-    for index in range(resamples):
-        drawn = np.concatenate([random.choice(group, len(group)) for group in groups])
-        ends = np.cumsum(sizes[drawn])
-        offsets = np.repeat(starts[drawn] - ends + sizes[drawn], sizes[drawn])
-        values[index] = statistic(order[offsets + np.arange(ends[-1])])
-    if not np.isfinite(values).all():
-        raise StatisticsError("the statistic is undefined on a resample: resample within strata of the truth")
-    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(float(low), float(high))
-
-
 def empirical_auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
     """The area alone, 0..1: what a bootstrap calls.
 
@@ -328,18 +242,6 @@ def _logit_interval(area: float, error: float, z: float, smaller: int) -> Interv
     centre, margin = np.log(area / (1 - area)), z * error / (area * (1 - area))
     low, high = 1 / (1 + np.exp(-(centre + np.array([-margin, margin]))))
     return Interval(float(low), float(high))
-
-
-def _strata(owner: npt.NDArray[np.intp], strata: npt.ArrayLike | None) -> list[npt.NDArray[np.intp]]:
-    count = int(owner.max()) + 1
-    if strata is None:
-        return [np.arange(count)]
-    _, stratum = np.unique(np.asarray(strata), return_inverse=True)
-    of_patient = np.empty(count, np.intp)
-    of_patient[owner] = stratum
-    if (of_patient[owner] != stratum).any():
-        raise StatisticsError("a patient lies in two strata: strata must be constant within a patient")
-    return [np.flatnonzero(of_patient == index) for index in range(int(stratum.max()) + 1)]
 
 
 def _checked(scores: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[Floats, Flags]:

@@ -5,8 +5,9 @@ is marked as confirmed before they are, and a study or folder that was confirmed
 look goes unnoticed. Lesions on annotated outlines, as
 in the study; pictures without a lesion are left out. Scores only, no figure.
 
-Files: confirm.parquet (a logit for each image, arm and seed), confirm.json (weights, data, day); in the
-folder of the study CONFIRMED (day, weights, and where the scores are).
+Files: confirm.parquet (a logit for each image, arm and seed), frozen.parquet (the logits that these arms gave
+in the study, of patients of neither set: thresholds are frozen on them), confirm.json (weights, data, day);
+in the folder of the study CONFIRMED (day, weights, and where the scores are).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 
@@ -33,6 +36,7 @@ from models.training.device import best_device
 
 ARMS: Final = ("real", "gen-10", "both")
 FILE: Final = "confirm.parquet"
+FROZEN: Final = "frozen.parquet"
 FACTS: Final = "confirm.json"
 CONFIRMED: Final = "CONFIRMED"  # in the folder of the study
 FOLD: Final = 5  # of BUS-BRA
@@ -53,6 +57,7 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
             f"{out} holds a confirmation already: these patients are scored once, so judge what is there"
         )
     weights = _weights(study)
+    frozen = [row for path in weights.values() for row in _judged(path.with_name("rows.parquet"))]
     shown = {name: [r for r in records if r.mask_path is not None] for name, records in sets.items()}
     crops = {
         name: np.stack([diagnosis.wide_crop(*pair) for pair in real(own)]) for name, own in shown.items()
@@ -83,6 +88,7 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
     }
     out.mkdir(parents=True, exist_ok=True)
     _mark(study, out, facts)
+    write_rows(frozen, out / FROZEN)
     (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_rows(rows, out / FILE)
 
@@ -137,6 +143,14 @@ def _weights(study: Path) -> dict[tuple[str, int], Path]:
                 )
             found[arm, int(seed)] = folder / "weights.pt"
     return found
+
+
+def _judged(path: Path) -> list[dict[str, Any]]:
+    """What an arm and seed scored in the study."""
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        raise DataError(f"{path} cannot be read: run busmap generator study again") from None
 
 
 def _row(name: str, record: Record, arm: str, seed: int, logit: float) -> dict[str, Any]:

@@ -3,9 +3,13 @@
 Promises: distances and losses only, no figure: whether they are good enough is judged from the files
 written. Patients set aside in training are told from those learned from.
 
-Files: neighbours.parquet (generated and real pictures to the nearest one learned from), twins.parquet
-(nearest within the generated set, and within the real one), membership.parquet, privacy.json (with what the
-pictures were drawn with: solver, seed, index kept away from and its thresholds where they are known).
+Neighbours and index hold all pictures of the folds learned from, those of the patients set aside among
+them: keeping away from all is the harder task, and no patient's pictures may come back, learned from or not.
+
+Files: neighbours.parquet (generated and real pictures to the nearest one of those folds), twins.parquet
+(the nearest pairs within the generated set, and within the real one), membership.parquet, privacy.json
+(with what the pictures were drawn with: solver, seed, index kept away from and its thresholds where they
+are known).
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from models.generation.conditions import CLASSES, NO_LESION
 from models.generation.frames import FrameSet, prepare
 from models.generation.kid import Embedder
 from models.generation.nearest import (
-    Nearest,
+    all_features,
+    all_pixels,
     feature_vectors,
     nearest_features,
     nearest_pixels,
@@ -37,6 +42,7 @@ from models.generation.repository import rejected_count, repository_facts
 from models.generation.study.arms import generated, lesion_rows
 from models.generation.study.membership import DRAWS, losses
 from models.generation.study.pin import pin_of
+from models.generation.study.twins import twin_rows
 from models.training.run import begin_run
 
 Grey = npt.NDArray[np.uint8]
@@ -80,7 +86,7 @@ def half_of(records: Sequence[Record], facts: Mapping[str, Any], cache: Path) ->
 
 
 def write_index(learned: Half, path: Path, quantile: float = REJECTED) -> dict[str, float]:
-    """The index of pictures learned from; its thresholds, from the patients set aside.
+    """The index of all pictures of the folds learned from; its thresholds, from the patients set aside.
 
     The threshold is this quantile of what the frames of patients set aside keep from those learned from;
     where none shows tissue alone, that of lesions stands for both.
@@ -174,22 +180,17 @@ def _outline_vectors(masks: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _write_twins(learned: Half, pictures: Grey, embed: Embedder, out: Path) -> None:
-    """Nearest within the generated set, and within the real one, a frame a picture."""
-    views = learned.first_lesion_views()
-    rows = []
-    for kind, grey in (("generated", pictures), ("real", learned.frames.grey[views])):
-        vectors, features = pixel_vectors(grey), feature_vectors(grey, embed)
-        by_pixel = nearest_pixels(vectors, vectors, others=True)
-        by_feature = nearest_features(features, features, others=True)
-        rows += _distance_rows(kind, by_pixel, by_feature)
-    write_rows(rows, out / "twins.parquet")
-
-
-def _distance_rows(kind: str, by_pixel: Nearest, by_feature: Nearest) -> list[dict[str, Any]]:
-    return [
-        {"kind": kind, "id": str(i), "pixel_distance": float(pixel), "feature_distance": float(feature)}
-        for i, (pixel, feature) in enumerate(zip(by_pixel.distance, by_feature.distance, strict=True))
-    ]
+    """The nearest pairs of generated pictures, and of real ones of different patients, a frame a picture."""
+    made, real = (
+        {"pixel": all_pixels(pixel_vectors(grey)), "feature": all_features(feature_vectors(grey, embed))}
+        for grey in (pictures, learned.frames.grey[learned.first_lesion_views()])
+    )
+    names = {
+        "generated": [str(i) for i in range(len(pictures))],
+        "real": [record.image_id for record in learned.records],
+    }
+    owners = [record.patient_id for record in learned.records]
+    write_rows(twin_rows(made, real, names, owners), out / "twins.parquet")
 
 
 def _write_membership(generator: Generator, learned: Half, other: Half, out: Path, seed: int) -> None:

@@ -7,6 +7,8 @@ import json
 import shutil
 from dataclasses import asdict, replace
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -41,6 +43,23 @@ def study(finished, tmp_path):
     return tmp_path / "study"
 
 
+def judged(arm: str, seed: int):
+    """Rows of the study: patients of other folds, two pictures each, malignant ones higher."""
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "image_id": f"judged-{patient}-{picture}",
+            "patient_id": f"judged-{patient}",
+            "device": "GE Logiq 5",
+            "malignant": patient % 2 == 1,
+            "logit": 0.1 * patient + 2.0 * (patient % 2) + 0.01 * seed,
+        }
+        for patient in range(40)
+        for picture in range(2)
+    ]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A study whose arms are done, of two seeds, with weights by chance."""
@@ -55,7 +74,7 @@ def finished(tmp_path_factory):
             folder.mkdir(parents=True)
             torch.manual_seed(10 * number + seed)
             torch.save(DiagnosisNet(pretrained=False).state_dict(), folder / "weights.pt")
-            (folder / "rows.parquet").touch()
+            pq.write_table(pa.Table.from_pylist(judged(arm, seed)), folder / "rows.parquet")
     return out
 
 
@@ -84,6 +103,8 @@ def test_the_arms_score_once(sets, study, tmp_path):
     logit = float(logits_of(network.eval(), crop[None])[0])
     (row,) = [r for r in rows if (r["arm"], r["seed"], r["image_id"]) == ("gen-10", 2, record.image_id)]
     assert row["logit"] == pytest.approx(logit, abs=1e-4)
+    frozen = pq.read_table(out / "frozen.parquet").to_pylist()
+    assert frozen == [row for arm in ARMS for seed in (1, 2) for row in judged(arm, seed)]
     facts = json.loads((out / "confirm.json").read_text())
     assert facts["weights"]["gen-10-seed2"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert facts["sets"]["BrEaST"]["left_out_without_lesion"] == 1
@@ -135,6 +156,14 @@ def test_the_judge_writes_the_row_of_the_log(sets, study, tmp_path):
     truth = {record.patient_id: record.malignant for record in fold}
     expected = empirical_auc([sum(v) / len(v) for v in scores.values()], [truth[p] for p in scores])
     assert figures["both"]["auc"]["auc"] == pytest.approx(expected)
+    point = figures["both"]["at_frozen"]
+    positive = sorted(0.1 * patient + 2.015 for patient in range(1, 40, 2))
+    assert point["threshold"] == pytest.approx(np.quantile(positive, 0.05, method="lower")), (
+        "of the study alone"
+    )
+    means = {patient: sum(own) / len(own) for patient, own in scores.items()}
+    called = [means[patient] >= point["threshold"] for patient in means if truth[patient]]
+    assert (point["sensitivity"]["count"], point["sensitivity"]["total"]) == (sum(called), len(called))
     (line,) = (out / "heldout-log.md").read_text().splitlines()
     assert line.count("|") == 7, "a row of the table of docs/heldout-log.md"
     patients = len(truth)

@@ -18,6 +18,8 @@ from models.generation.flow import Solver  # noqa: E402
 from models.generation.nearest import (  # noqa: E402
     SIDE,
     NearIndex,
+    all_features,
+    all_pixels,
     load_index,
     nearest_pixels,
     pixel_vectors,
@@ -60,16 +62,22 @@ def test_a_distance_is_one(seed, down, across, mirrored):
     assert distance(other[:, ::-1].copy(), one) == pytest.approx(there, abs=1e-4), "mirrors are alike"
 
 
-def test_the_nearest_is_found_and_nobody_is_his_own_neighbour():
+def test_the_nearest_is_found_and_all_distances_agree():
     pictures = made(1, 12)
     vectors = pixel_vectors(pictures)
     shuffled = np.random.default_rng(2).permutation(12)
     found = nearest_pixels(vectors[shuffled], vectors)
     assert np.array_equal(found.position, shuffled)
     assert found.distance.max() < 2e-3
-    others = nearest_pixels(vectors, vectors, others=True)
-    assert (others.position != np.arange(12)).all()
-    assert others.distance.min() > 0.5
+    each = all_pixels(vectors)
+    assert each == pytest.approx(each.T, abs=1e-4)
+    assert each.diagonal().max() < 2e-3
+    np.fill_diagonal(each, np.inf)
+    for i in range(12):
+        rest = torch.cat([vectors[:i], vectors[i + 1 :]])
+        assert each[i].min() == pytest.approx(nearest_pixels(vectors[i : i + 1], rest).distance[0], abs=1e-4)
+    features = torch.nn.functional.normalize(torch.from_numpy(made(2, 5, 8)).float().flatten(1))
+    assert all_features(features) == pytest.approx(torch.cdist(features, features).numpy(), abs=2e-3)
     flat = np.full((1, 128, 128), 80, np.uint8)
     assert nearest_pixels(pixel_vectors(flat), vectors).distance[0] == pytest.approx(np.sqrt(2), abs=1e-3)
 
