@@ -31,8 +31,8 @@ def analyse(studies: Path, out: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "app", "-i", studies, "-o", out]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
-    studies_of: list[dict[str, Any]] = json.loads((out / "result.json").read_text(encoding="utf-8"))["studies"]
-    return studies_of
+    results: list[dict[str, Any]] = json.loads((out / "result.json").read_text(encoding="utf-8"))["studies"]
+    return results
 
 
 def kept(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -51,10 +51,8 @@ def kept(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _lesion(lesion: Mapping[str, Any]) -> dict[str, Any]:
     names = ("probability", "category", "long_axis_mm", "short_axis_mm", "laterality", "clock_hour")
-    views = [
-        {"sop_instance_uid": one["sop_instance_uid"], "frame_number": one["frame_number"], "outline": one["outline"]}
-        for one in lesion["views"]
-    ]
+    seen = ("sop_instance_uid", "frame_number", "outline")
+    views = [{name: one[name] for name in seen} for one in lesion["views"]]
     return {name: lesion[name] for name in names} | {"views": views}
 
 
@@ -80,10 +78,10 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], path: str
 
 def overlap(one: Any, other: Any) -> float:
     """Dice of two outlines, lists of (column, row) in pixels."""
-    sides = [int(max(x for outline in (one, other) for x in np.asarray(outline)[:, axis])) + 2 for axis in (0, 1)]
+    columns, rows = (int(most) + 2 for most in np.concatenate([one, other]).max(0))
     areas = []
     for outline in (one, other):
-        canvas = Image.new("1", tuple(sides))
+        canvas = Image.new("1", (columns, rows))
         ImageDraw.Draw(canvas).polygon([tuple(point) for point in outline], fill=1)
         areas.append(np.asarray(canvas))
     return float(2 * (areas[0] & areas[1]).sum() / (areas[0].sum() + areas[1].sum()))
@@ -97,9 +95,10 @@ def main() -> None:
     with TemporaryDirectory(prefix="busmap-golden-") as scratch:
         found = kept(analyse(GOLDEN, Path(scratch) / "out"))
     if EXPECTED.exists():
-        print("\n".join(differences(found, json.loads(EXPECTED.read_text(encoding="utf-8")))) or "no difference")
+        expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+        print("\n".join(differences(found, expected)) or "no difference")
     if write:
-        EXPECTED.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
+        EXPECTED.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

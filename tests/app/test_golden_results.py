@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from models.generation.manifest import MANIFEST, read_manifest
-from tests.golden_results import EXPECTED, GOLDEN, analyse, differences, kept, overlap
+from tests.golden_results import EXPECTED, GOLDEN, analyse, differences, kept
 
 
 @pytest.fixture(scope="module")
