@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from dataclasses import replace
 
@@ -17,7 +18,6 @@ from typer.testing import CliRunner  # noqa: E402
 
 from models.data.record import DataError  # noqa: E402
 from models.data.whole import whole_file  # noqa: E402
-from models.generation import repository  # noqa: E402
 from models.generation.cli import app  # noqa: E402
 from models.generation.draw import Asked, asked_devices  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
@@ -204,13 +204,15 @@ def test_a_full_disk_is_told_with_its_file_and_leaves_nothing(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_full_disk_is_one_line_of_the_verb(stage, tmp_path, monkeypatch):
-    def full(picture):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(repository, "png_of", full)
-    result = sample(stage, tmp_path / "out", "--count", 1)
-    assert one_line(result, "000000.png", "No space left on device") == 4
+def test_a_file_that_cannot_be_written_to_its_end_is_named(stage, tmp_path):
+    """The system refuses after 4,000 bytes, as a full disk would: masks are written, pictures are not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        result = sample(stage, tmp_path / "out", "--count", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert one_line(result, "images/000/000000.png", "File too large") == 4
     assert not [*(tmp_path / "out").rglob("*.partial")]
 
 
