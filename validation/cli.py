@@ -19,9 +19,7 @@ from rich.table import Table
 
 from models.data.busbra import DEVELOPMENT_FOLDS, read_busbra
 from models.data.prediction import Prediction, write_predictions, write_rows
-from models.data.record import DataError
 from models.runtime.bundle import SHIPPED, read_bundle
-from models.runtime.engine import ModelError
 from operators.likeness import INTERCEPT, OTHER, SAME, WEIGHTS
 from validation.datasets import DataSet, predict_images, records_of
 from validation.figures import Judgement, Thresholds, judge
@@ -44,7 +42,7 @@ from validation.marks import (
     compare,
     mean_change,
 )
-from validation.predictions import PredictionError, read_predictions
+from validation.predictions import read_predictions
 from validation.report import RESEARCH_USE, Run, rows_of, write_report
 from validation.statistics.bootstrap import RESAMPLES, bootstrap_by_patient
 from validation.statistics.proportions import wilson
@@ -327,13 +325,16 @@ def _border() -> Iterator[None]:
     """Errors made on purpose end as one line and their own exit status."""
     try:
         yield
-    except (PredictionError, DataError, ModelError) as error:
-        typer.echo(f"busmap validate: {error}", err=True)
-        raise typer.Exit(error.exit_status) from None
     except OSError as error:
         typer.echo(
             f"busmap validate: {error.filename or 'a file'} cannot be written or read "
-            f"({error.strerror}): give another folder with --out",
+            f"({error.strerror or error}): give another folder with --out",
             err=True,
         )
         raise typer.Exit(_OUTPUT_STATUS) from None
+    except (ValueError, RuntimeError) as error:
+        status = getattr(error, "exit_status", None)  # only errors raised on purpose carry one
+        if not isinstance(status, int):
+            raise
+        typer.echo(f"busmap validate: {error}", err=True)
+        raise typer.Exit(status) from None

@@ -106,6 +106,14 @@ def test_losses_of_few_examples_as_text(tmp_path):
     refused(tmp_path, "few.parquet", "the column loss holds string")
 
 
+def test_a_figure_that_cannot_be_computed_is_one_line(tmp_path):
+    rows = [row for row in snapshots() if row["part"] == "member"]
+    table(tmp_path, "stop", rows)
+    facts = {"epochs": [{"epochs": 25, "membership": 0.5}], "chosen": 25, "rule": {"membership_below": 0.55}}
+    (tmp_path / "stop.json").write_text(json.dumps(facts))
+    refused(tmp_path, "busmap validate:", "class")
+
+
 def test_a_folder_that_is_judged_is_left_as_it_was(tmp_path):
     (tmp_path / "stop.json").write_text(json.dumps(stop(tmp_path)))
     before = sorted(path.name for path in tmp_path.iterdir())
