@@ -111,7 +111,11 @@ def test_a_figure_that_cannot_be_computed_is_one_line(tmp_path):
     table(tmp_path, "stop", rows)
     facts = {"epochs": [{"epochs": 25, "membership": 0.5}], "chosen": 25, "rule": {"membership_below": 0.55}}
     (tmp_path / "stop.json").write_text(json.dumps(facts))
-    refused(tmp_path, "busmap validate:", "class")
+    refused(tmp_path, "lacks patients learned from, or set aside")
+    (tmp_path / "stop.parquet").unlink()
+    (tmp_path / "confirm.json").write_text(json.dumps(confirm(tmp_path)))
+    table(tmp_path, "confirm", [row for row in confirmed() if not row["malignant"]])
+    refused(tmp_path, "busmap validate:")
 
 
 def test_a_folder_that_is_judged_is_left_as_it_was(tmp_path):

@@ -68,7 +68,7 @@ def stopping_figures(rows: Columns, facts: Mapping[str, Any]) -> Stopping:
     Raises
     ------
     PredictionError
-        Snapshots judged other patients than the first, or stop.json speaks of others.
+        Snapshots judged other patients than the first or patients of one kind, or stop.json speaks of others.
     """
     snapshots: list[Snapshot] = []
     first: np.ndarray[Any, Any] | None = None
@@ -82,6 +82,10 @@ def stopping_figures(rows: Columns, facts: Mapping[str, Any]) -> Stopping:
             first, patients = score, names
         if names != patients:
             raise PredictionError("snapshots judged different patients: run busmap generator stop anew")
+        if member.all() or not member.any():
+            raise PredictionError(
+                "stop.parquet lacks patients learned from, or set aside: run busmap generator stop anew"
+            )
         rise = None if score is first else paired_delong(score, first, member)
         loss = float(-score[~member].mean())
         snapshots.append(Snapshot(int(epochs), auc_with_interval(score, member), rise, loss))
