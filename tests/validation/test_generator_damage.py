@@ -46,6 +46,7 @@ def study(folder):
 
 def confirm(folder):
     table(folder, "confirm", confirmed())
+    table(folder, "frozen", [row for row in confirmed() if row["set"] == "first"])
     sets = {"first": {"left_out_without_lesion": 0}, "second": {"left_out_without_lesion": 0}}
     return {"day": "2026-01-02", "weights": {"real-seed1": "0" * 64}, "sets": sets}
 
@@ -134,3 +135,6 @@ def test_a_confirmation_without_the_real_arm_or_of_an_unknown_set(tmp_path):
     (tmp_path / "confirm.json").write_text(json.dumps(facts))
     table(tmp_path, "confirm", [row for row in confirmed() if row["arm"] != "real"])
     refused(tmp_path, "lacks the arm real")
+    confirm(tmp_path)
+    table(tmp_path, "frozen", [row for row in confirmed() if row["set"] == "first" and row["arm"] == "real"])
+    refused(tmp_path, "frozen.parquet lacks the arm gen-10")

@@ -78,6 +78,9 @@ def judge_confirmation(folder: Path) -> Section:
             raise PredictionError(f"{path}: {name} lacks the arm {REFERENCE}: {_WHOLE}")
         if name not in facts["sets"]:
             raise PredictionError(f"{folder / 'confirm.json'} says nothing of {name}: {_WHOLE}")
+        for arm in own["arm"].tolist():
+            if arm not in thresholds:
+                raise PredictionError(f"{folder / 'frozen.parquet'} lacks the arm {arm}: {_WHOLE}")
         by_set[name] = own
         people = patients_of(own, "logit")
         curves = [(arm, roc_curve(score, people.malignant)) for arm, score in people.scores.items()]
