@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 GREY_A_DB: Final = 255 / RANGE_DB
 # By this factor a Rayleigh envelope of unit power lies below 1 in the mean of its logarithm.
 RAYLEIGH_GAIN: Final = float(np.exp(np.euler_gamma / 2))
+AVERAGED_PX: Final = 2.0  # standard deviation of the average that parts anatomy from grain
 _ROUNDS = 10
 _WIDTHS = (0.2, 6.0)  # px
 _MOST_SHARE = 1.5
@@ -54,6 +55,15 @@ class Texture:
     across: float
     spread: float
     mean: float
+
+
+def averaged(grey: Grey) -> Grey:
+    """Pictures (n, s, s) averaged until their grain is gone."""
+    return (
+        ndimage.gaussian_filter(grey.astype(np.float64), (0, AVERAGED_PX, AVERAGED_PX))
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def scattered(smooth: Grey, scattering: Scattering, random: np.random.Generator) -> Grey:
@@ -92,9 +102,13 @@ def _kernel(width: float) -> Floats:
     return kernel
 
 
-def texture_of(grey: Grey, masks: npt.NDArray[np.bool_]) -> Texture | None:
-    """Means over pictures (n, s, s); None where none shows tissue enough for a window."""
-    found = [tissue_half_widths(*pair) for pair in zip(grey, masks, strict=True)]
+def texture_of(grey: Grey, masks: npt.NDArray[np.bool_], *, grain: bool) -> Texture | None:
+    """Means over pictures (n, s, s); None where none shows tissue enough for a window.
+
+    `grain`: half-widths are those of the pictures less their average, else tissue's layers make them wider.
+    """
+    values = grey.astype(np.float64) - averaged(grey) if grain else grey
+    found = [tissue_half_widths(*three) for three in zip(grey, masks, values, strict=True)]
     widths = [pair for pair in found if pair is not None]
     if not widths:
         return None
@@ -110,19 +124,24 @@ def spreads(grey: Grey) -> Floats:
 
 
 def fit_scattering(
-    smooth: Grey, masks: npt.NDArray[np.bool_], wanted: Texture, seed: int
+    smooth: Grey, masks: npt.NDArray[np.bool_], wanted: Texture, seed: int, *, grain: bool
 ) -> tuple[Scattering, Texture | None]:
-    """The scattering that gives pictures without speckle the texture wanted, and what it gives them.
+    """The scattering that gives pictures (n, s, s) the texture wanted, and what it gives them.
 
-    Each round draws the same scatterers, measures, and corrects every quantity by its own ratio.
+    Each round draws the same scatterers, measures as `wanted` was, and corrects each quantity by its ratio.
     """
+
+    def reached() -> Texture | None:
+        made = scattered(smooth, scattering, np.random.default_rng(seed))
+        return texture_of(made, masks, grain=grain)
+
     scattering = Scattering()
     for _ in range(_ROUNDS):
-        own = texture_of(scattered(smooth, scattering, np.random.default_rng(seed)), masks)
+        own = reached()
         if own is None:
             break
         scattering = _corrected(scattering, own, wanted)
-    return scattering, texture_of(scattered(smooth, scattering, np.random.default_rng(seed)), masks)
+    return scattering, reached()
 
 
 def _corrected(scattering: Scattering, own: Texture, wanted: Texture) -> Scattering:

@@ -37,15 +37,18 @@ class Speckle:
 
 def speckle_of(grey: Grey, mask: Mask) -> Speckle | None:
     """Statistics of the tissue of a picture, uint8 and bool (s, s); None without a window of either size."""
-    narrow, widths = list(_windows(grey, mask, WINDOW_PX)), tissue_half_widths(grey, mask)
+    narrow, widths = list(_windows(grey, mask, WINDOW_PX)), tissue_half_widths(grey, mask, grey)
     if not narrow or widths is None:
         return None
-    return Speckle(float(np.median([nakagami_shape(envelope(part)) for part in narrow])), *widths)
+    return Speckle(float(np.median([nakagami_shape(envelope(grey[at])) for at in narrow])), *widths)
 
 
-def tissue_half_widths(grey: Grey, mask: Mask) -> tuple[float, float] | None:
-    """Half-widths of the autocorrelation of tissue, px, down and across; None without a window."""
-    wide = list(_windows(grey, mask, WIDE_PX))
+def tissue_half_widths(grey: Grey, mask: Mask, of: npt.NDArray[np.generic]) -> tuple[float, float] | None:
+    """Half-widths of the autocorrelation, px, down and across, of values `of` (s, s) in a picture's tissue.
+
+    None without a window.
+    """
+    wide = [of[at] for at in _windows(grey, mask, WIDE_PX)]
     return half_widths(np.stack(wide)) if wide else None
 
 
@@ -88,10 +91,10 @@ def _half(covariance: Floats) -> float:
     return float(at - 1 + (curve[at - 1] - 0.5) / (curve[at - 1] - curve[at]))
 
 
-def _windows(grey: Grey, mask: Mask, side: int) -> Iterator[Grey]:
+def _windows(grey: Grey, mask: Mask, side: int) -> Iterator[tuple[slice, slice]]:
     rows, columns = grey.shape
     for top in range(0, rows - side + 1, side):
         for left in range(0, columns - side + 1, side):
             place = slice(top, top + side), slice(left, left + side)
             if not mask[place].any() and (grey[place] > _LEAST_GREY).mean() >= _LEAST_SHARE:
-                yield grey[place]
+                yield place

@@ -35,6 +35,7 @@ from models.training.run import begin_run
 FILE: Final = "speckle.json"
 PICTURE: Final = "speckle.png"
 STATISTICS: Final = ("shape", "down", "across", "spread")
+MOVED: Final = "moved"  # by how much a frame differs from the silenced one: root mean square, grey levels
 AREA: Final = 0.90  # the AUC that docs/protocol-generator.md plans with
 _SHOWN = 8
 _STRIP_PX = 16
@@ -92,8 +93,9 @@ def compare_speckle(
     fits = fitted(generator, learned, seed)
     pictures = made(generator, learned, chosen, fits, seed)
     embed, masks = Embedder(generator.device), learned.frames.mask[chosen] > 0
-    real = _measured(learned.frames.grey[chosen], masks, embed)
-    ways = {name: _measured(grey, masks, embed) for name, grey in pictures.items()}
+    quiet = pictures["silenced"]
+    real = _measured(learned.frames.grey[chosen], masks, quiet, embed)
+    ways = {name: _measured(grey, masks, quiet, embed) for name, grey in pictures.items()}
     halves = [
         half
         for half in patient_halves(patients, np.random.default_rng([seed, 17]))
@@ -105,7 +107,7 @@ def compare_speckle(
     content = {
         **about,
         "halves": len(halves),
-        "scattering": {name: asdict(fit) for name, fit in fits.items()},
+        "scattering": {way: {name: asdict(fit) for name, fit in own.items()} for way, own in fits.items()},
         "real": {"statistics": _statistics(real, real, halves), **_yardstick(figures["real"])},
         "ways": {
             name: {"statistics": _statistics(one, real, halves), **_rows(figures[name], figures["drawn"])}
@@ -126,12 +128,13 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
     unfinished.replace(path)
 
 
-def _measured(grey: Grey, masks: npt.NDArray[np.bool_], embed: Embedder) -> Measured:
+def _measured(grey: Grey, masks: npt.NDArray[np.bool_], quiet: Grey, embed: Embedder) -> Measured:
     found = [speckle_of(*pair) for pair in zip(grey, masks, strict=True)]
     rows = np.array([(np.nan,) * 3 if one is None else (one.shape, one.down, one.across) for one in found])
     rows[~np.isfinite(rows)] = np.nan
-    columns = (*rows.T, spreads(grey))
-    return Measured(grey, features_of(list(grey), embed), dict(zip(STATISTICS, columns, strict=True)))
+    statistics = dict(zip(STATISTICS, (*rows.T, spreads(grey)), strict=True))
+    moved = np.sqrt(np.square(grey.astype(np.float64) - quiet).mean((1, 2)))
+    return Measured(grey, features_of(list(grey), embed), {**statistics, MOVED: moved})
 
 
 def _figures(real: Measured, made: Measured, halves: Sequence[Places]) -> dict[str, Figure]:
@@ -170,7 +173,7 @@ def _apart(one: Floats, other: Floats) -> float:
 def _statistics(made: Measured, real: Measured, halves: Sequence[Places]) -> dict[str, Any]:
     """Medians, those minus the real frames' own, and how many frames could be measured."""
     rows = {}
-    for name in STATISTICS:
+    for name in (*STATISTICS, MOVED):
         own, true = made.statistics[name], real.statistics[name]
         value, beside = _median(own), _median(own) - _median(true)
         by_half = np.array([_median(own[half]) for half in halves])

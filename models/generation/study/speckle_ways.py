@@ -1,7 +1,8 @@
 """Ways to make speckle: the same frames rebuilt from the same latents.
 
-Ways: drawn (by the decoder, from noise, as shipped), silenced (the same decoder, its noise zero), scattered
-(the silenced picture as local strength of random scatterers).
+Ways: drawn (by the decoder, from noise, as shipped); silenced (the same decoder, its noise zero); scattered
+(the silenced picture as local strength of random scatterers); regrained (the same from the silenced picture
+averaged until its own grain is gone).
 
 Promises: ways differ in speckle alone; scatterers are fitted, device by device, to frames that the generator
 learned from, and to no other.
@@ -26,12 +27,14 @@ from models.generation.study.scatterers import (
     Grey,
     Scattering,
     Texture,
+    averaged,
     fit_scattering,
     scattered,
     texture_of,
 )
 
-WAYS: Final = ("drawn", "silenced", "scattered")
+WAYS: Final = ("drawn", "silenced", "scattered", "regrained")
+SCATTERED: Final = WAYS[2:]
 EVERY: Final = "every device"
 _FITTED = 64  # frames of each device to which scatterers are fitted
 
@@ -64,27 +67,29 @@ def rebuilt(generator: Generator, learned: Half, chosen: npt.NDArray[np.int64], 
     return np.concatenate(parts)
 
 
-def fitted(generator: Generator, learned: Half, seed: int) -> dict[str, Fit]:
-    """Scatterers by device, and for `EVERY`.
+def fitted(generator: Generator, learned: Half, seed: int) -> dict[str, dict[str, Fit]]:
+    """Scatterers of each way that has some, by device and for `EVERY`.
 
     Raises
     ------
     DataError
-        None of these frames shows tissue enough to measure.
+        No frame learned from shows tissue enough to measure.
     """
     inside = learned.learned_from()
     devices = _devices(learned, inside)
-    fits = {}
+    fits: dict[str, dict[str, Fit]] = {way: {} for way in SCATTERED}
     for name in (EVERY, *sorted(set(devices))):
         own = inside if name == EVERY else inside[devices == name]
         own = own[np.linspace(0, len(own) - 1, min(_FITTED, len(own))).round().astype(int)]
-        masks = learned.frames.mask[own] > 0
-        wanted = texture_of(learned.frames.grey[own], masks)
-        if wanted is not None:
-            smooth = rebuilt(generator, learned, own, None)
-            scattering, reached = fit_scattering(smooth, masks, wanted, seed)
-            fits[name] = Fit(scattering, wanted, reached)
-    if EVERY not in fits:
+        masks, smooth = learned.frames.mask[own] > 0, rebuilt(generator, learned, own, None)
+        for way in SCATTERED:
+            grain = way == "regrained"
+            wanted = texture_of(learned.frames.grey[own], masks, grain=grain)
+            if wanted is not None:
+                strength = averaged(smooth) if grain else smooth
+                scattering, reached = fit_scattering(strength, masks, wanted, seed, grain=grain)
+                fits[way][name] = Fit(scattering, wanted, reached)
+    if not all(EVERY in own for own in fits.values()):
         raise DataError("no frame that the generator learned from shows tissue enough to measure its speckle")
     return fits
 
@@ -97,14 +102,24 @@ def made(
     generator: Generator,
     learned: Half,
     chosen: npt.NDArray[np.int64],
-    fits: Mapping[str, Fit],
+    fits: Mapping[str, Mapping[str, Fit]],
     seed: int,
 ) -> dict[str, Grey]:
     """The frames in each way, uint8 (n, s, s); scatterers as fitted to their device, or to every one."""
-    smooth = rebuilt(generator, learned, chosen, None)
-    speckled = [
-        scattered(grey[None], fits.get(device, fits[EVERY]).scattering, np.random.default_rng([seed, 29, i]))
-        for i, (grey, device) in enumerate(zip(smooth, _devices(learned, chosen), strict=True))
-    ]
-    pictures = (rebuilt(generator, learned, chosen, seed), smooth, np.concatenate(speckled))
-    return dict(zip(WAYS, pictures, strict=True))
+    smooth, devices = rebuilt(generator, learned, chosen, None), _devices(learned, chosen)
+
+    def speckled(pictures: Grey, own: Mapping[str, Fit]) -> Grey:
+        drawn = [
+            scattered(
+                grey[None], own.get(device, own[EVERY]).scattering, np.random.default_rng([seed, 29, i])
+            )
+            for i, (grey, device) in enumerate(zip(pictures, devices, strict=True))
+        ]
+        return np.concatenate(drawn)
+
+    return {
+        "drawn": rebuilt(generator, learned, chosen, seed),
+        "silenced": smooth,
+        "scattered": speckled(smooth, fits["scattered"]),
+        "regrained": speckled(averaged(smooth), fits["regrained"]),
+    }

@@ -74,13 +74,14 @@ def test_the_seed_gives_the_picture_and_black_stays_black(grey, width, seed):
     assert (scattered(smooth, Scattering(share=0), np.random.default_rng(seed)) == smooth).all()
 
 
-def test_what_pictures_were_made_with_is_found_again():
+@pytest.mark.parametrize("grain", [False, True])
+def test_what_pictures_were_made_with_is_found_again(grain):
     random = np.random.default_rng(3)
     coarse = random.uniform(60, 150, (6, 4, 4)).astype(np.uint8)
     smooth = np.kron(coarse, np.ones((1, 32, 32), np.uint8)).astype(np.uint8)
     masks = np.zeros(smooth.shape, bool)
     true = Scattering(1.6, 0.9, 0.7)
-    wanted = texture_of(scattered(smooth, replace(true, gain=true.gain * 1.2), random), masks)
-    fitted, reached = fit_scattering(smooth, masks, wanted, 1)
+    wanted = texture_of(scattered(smooth, replace(true, gain=true.gain * 1.2), random), masks, grain=grain)
+    fitted, reached = fit_scattering(smooth, masks, wanted, 1, grain=grain)
     assert (fitted.down, fitted.across, fitted.share) == pytest.approx((1.6, 0.9, 0.7), rel=0.15)
     assert vars(reached) == pytest.approx(vars(wanted), rel=0.06)

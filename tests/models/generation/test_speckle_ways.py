@@ -54,15 +54,18 @@ def test_every_way_is_measured_on_those_set_aside_and_fitted_to_the_others(gener
     assert {owners[name] for name in names} == set(learned.aside)
     assert (content["model"], content["frames"], content["patients"]) == (generator.digest, COUNT, 3)
     ways = content["ways"]
-    assert set(ways) == {"drawn", "silenced", "scattered"}
+    assert set(ways) == {"drawn", "silenced", "scattered", "regrained"}
     assert content["least_kid"] == min(ways, key=lambda name: ways[name]["kid"]["value"])
-    assert len({one["kid"]["value"] for one in ways.values()}) == 3
+    assert len({one["kid"]["value"] for one in ways.values()}) == 4
     for one in ways.values():
         low, high = one["kid"]["interval"]
         assert low <= one["kid"]["value"] <= high
     assert ways["drawn"]["kid"]["minus_drawn"] == 0
+    moved = {name: one["statistics"]["moved"]["median"] for name, one in ways.items()}
+    assert moved["silenced"] == 0
+    assert min(moved["drawn"], moved["scattered"], moved["regrained"]) > 0
     shown = np.asarray(Image.open(tmp_path / "first" / "speckle.png"))
-    assert shown.shape == (4 * (128 + 16), 3 * 128)
+    assert shown.shape == (5 * (128 + 16), 3 * 128)
 
     grey = learned.frames.grey.copy()
     judged = frames_aside(learned, COUNT)
