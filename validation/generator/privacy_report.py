@@ -63,14 +63,31 @@ def _share(one: Proportion) -> str:
     return f"{number(one.value, one.interval, 4)}, {one.count} of {one.total}"
 
 
+_VERDICT = {True: "passed", False: "missed"}
+
+
 def _tables(figures: Privacy) -> list[Table]:
-    verdict = {True: "passed", False: "missed"}
+    sampling = [
+        ("draws thrown away for being too near", str(figures.rejected)),
+        ("epochs trained", ABSENT if figures.epochs is None else f"{figures.epochs:g}"),
+    ]
+    return [
+        _copies(figures),
+        duplicates_table(figures.duplicates),
+        _rejections(figures),
+        _retrieval(figures),
+        _membership(figures),
+        Table("Sampling", ("figure", "value"), sampling),
+    ]
+
+
+def _copies(figures: Privacy) -> Table:
     rows = []
     for way, one in figures.copies.items():
         medians = f"{one.median:.3f} / {one.median_of_real:.3f}"
         both = f"{one.with_threshold.low:.4f} to {one.with_threshold.high:.4f}"
         share = _share(one.count)
-        rows.append((f"by {way}s", share, both, f"{one.threshold:.4f}", medians, verdict[one.passed]))
+        rows.append((f"by {way}s", share, both, f"{one.threshold:.4f}", medians, _VERDICT[one.passed]))
     titles = (
         "copies",
         "share (Wilson)",
@@ -79,8 +96,32 @@ def _tables(figures: Privacy) -> list[Table]:
         "median distance, generated / real",
         "at most 1%",
     )
-    near = Table(f"Copies: {figures.generated} generated pictures, {figures.real} real ones", titles, rows)
-    retrieval = [
+    return Table(f"Copies: {figures.generated} generated pictures, {figures.real} real ones", titles, rows)
+
+
+def _rejections(figures: Privacy) -> Table:
+    rows = [
+        (
+            f"nearer than {one.quantile:.0%} of real ones",
+            f"{one.distance:.4f}",
+            _share(one.thrown_away),
+            *(_share(one.copies[way]) for way in WAYS),
+        )
+        for one in figures.rejections
+    ]
+    titles = (
+        "thrown away",
+        "distance by pixels",
+        "share thrown away (Wilson)",
+        "copies by pixels (Wilson)",
+        "by features (Wilson)",
+    )
+    caption = "Had sampling kept further away: of the same pictures, thrown away and copies left"
+    return Table(caption, titles, rows)
+
+
+def _retrieval(figures: Privacy) -> Table:
+    rows = [
         (
             f"{name}, by {way}s",
             number(one.share.value, one.share.interval),
@@ -90,48 +131,16 @@ def _tables(figures: Privacy) -> list[Table]:
         for way, group in figures.retrieval.items()
         for name, one in group.items()
     ]
-    member = [("members against patients of the other half", figures.membership)]
+    caption = "Retrieval of the patient (generated: Wilson; real: patients resampled)"
+    return Table(caption, ("pictures", "share", "by chance", "p (permutation)"), rows)
+
+
+def _membership(figures: Privacy) -> Table:
+    compared = [("members against patients of the other half", figures.membership)]
     if figures.aside is not None:
-        member.append(("members against patients set aside", figures.aside))
-    stricter = [
-        (
-            f"nearer than {one.quantile:.0%} of real ones",
-            f"{one.distance:.4f}",
-            _share(one.thrown_away),
-            *(_share(one.copies[way]) for way in WAYS),
-        )
-        for one in figures.rejections
-    ]
-    return [
-        near,
-        duplicates_table(figures.duplicates),
-        Table(
-            "Had sampling kept further away: of the same pictures, thrown away and copies left",
-            (
-                "thrown away",
-                "distance by pixels",
-                "share thrown away (Wilson)",
-                "copies by pixels (Wilson)",
-                "by features (Wilson)",
-            ),
-            stricter,
-        ),
-        Table(
-            "Retrieval of the patient (generated: Wilson; real: patients resampled)",
-            ("pictures", "share", "by chance", "p (permutation)"),
-            retrieval,
-        ),
-        Table(
-            f"Membership inference by the flow's loss (bound {MEMBERSHIP_BOUND})",
-            ("comparison", "AUC by patient (DeLong, logit scale)", "patients of each", "upper bound below"),
-            [(name, area(one.auc), str(one.auc.positives), verdict[one.passed]) for name, one in member],
-        ),
-        Table(
-            "Sampling",
-            ("figure", "value"),
-            [
-                ("draws thrown away for being too near", str(figures.rejected)),
-                ("epochs trained", ABSENT if figures.epochs is None else f"{figures.epochs:g}"),
-            ],
-        ),
-    ]
+        compared.append(("members against patients set aside", figures.aside))
+    return Table(
+        f"Membership inference by the flow's loss (bound {MEMBERSHIP_BOUND})",
+        ("comparison", "AUC by patient (DeLong, logit scale)", "patients of each", "upper bound below"),
+        [(name, area(one.auc), str(one.auc.positives), _VERDICT[one.passed]) for name, one in compared],
+    )
