@@ -11,7 +11,7 @@ import typer
 
 from models.data.busbra import read_busbra
 from models.generation.conditions import MOST_GUIDANCE, MOST_STEPS
-from models.generation.study.cli import Data, generator_facts, learned_half
+from models.generation.study.cli import Data, generator_and_learned, generator_facts, learned_half
 from models.training.border import border
 
 _border = partial(border, "generator")
@@ -34,9 +34,7 @@ def tune(
     grid = tuple(given[0]), tuple(int(n) for n in given[1])
     with _border():
         module = import_module("models.generation.study.tune")
-        learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
-        device = import_module("models.training.device").best_device()
-        generator = import_module("models.generation.product").load_generator(model, device)
+        generator, learned = generator_and_learned(data, model, out)
         chosen = module.tune(generator, learned, out, module.Grid(*grid, at), count, seed, typer.echo)
         typer.echo(f"Chosen: guidance {chosen.guidance:g}, {chosen.steps} steps: {out / module.FILE}")
 
@@ -53,9 +51,7 @@ def speckle(
     """Compare ways to make speckle on the patients set aside; says what NOTICE has to name."""
     with _border():
         module = import_module("models.generation.study.speckle_compare")
-        learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
-        device = import_module("models.training.device").best_device()
-        generator = import_module("models.generation.product").load_generator(model, device)
+        generator, learned = generator_and_learned(data, model, out)
         real = module.compare_speckle(generator, learned, out, count, seed, typer.echo)
         typer.echo(f"Compared: {out / module.FILE}, {out / module.PICTURE}")
         typer.echo(f"Name in NOTICE, if the picture is passed on: BUS-BRA pictures {', '.join(real)}")

@@ -143,6 +143,17 @@ def page(
         typer.echo(f"Name in NOTICE, if it is passed on: BUS-BRA pictures {', '.join(real)}")
 
 
+def generator_and_learned(data: Path, model: Path, out: Path) -> tuple[Any, Any]:
+    """A generator, and the half that it learned from, its frames kept under `out`."""
+    learned = learned_half(read_busbra(data), generator_facts(model), out / "frames")
+    return _loaded(model), learned
+
+
+def _loaded(model: Path) -> Any:
+    device = import_module("models.training.device").best_device()
+    return import_module("models.generation.product").load_generator(model, device)
+
+
 def _generator_and_halves(data: Path, model: Path, repository: Path, out: Path) -> tuple[Any, Any, Any]:
     """The generator, the half that it learned from, and the other one."""
     facts = generator_facts(model, repository)
@@ -151,8 +162,7 @@ def _generator_and_halves(data: Path, model: Path, repository: Path, out: Path) 
     learned = learned_half(records, facts, out / "frames")
     free = {**facts, "validation_patients": ()}
     other = import_module("models.generation.study.privacy").half_of(others, free, out / "frames")
-    device = import_module("models.training.device").best_device()
-    return import_module("models.generation.product").load_generator(model, device), learned, other
+    return _loaded(model), learned, other
 
 
 def learned_half(records: Any, facts: dict[str, Any], cache: Path) -> Any:

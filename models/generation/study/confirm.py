@@ -27,6 +27,7 @@ from pydantic import Field
 from models.data.facts import Facts, read_facts
 from models.data.prediction import write_rows
 from models.data.record import DataError, Record, data_hash
+from models.data.whole import write_whole
 from models.diagnosis import train as diagnosis
 from models.diagnosis.network import DiagnosisNet
 from models.generation.manifest import sha256_of
@@ -89,7 +90,7 @@ def confirm(study: Path, sets: Mapping[str, Sequence[Record]], out: Path) -> Non
     out.mkdir(parents=True, exist_ok=True)
     _mark(study, out, facts)
     write_rows(frozen, out / FROZEN)
-    (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / FACTS, json.dumps(facts, indent=1) + "\n")
     write_rows(rows, out / FILE)
 
 

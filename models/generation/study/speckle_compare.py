@@ -19,10 +19,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import stats
 
-from models.data.record import DataError
+from models.data.whole import whole_file, write_whole
 from models.generation.distances import kernel, kid_of_kernels
 from models.generation.halves import half_interval, patient_halves
-from models.generation.kid import Embedder
+from models.generation.kid import FEATURES, Embedder
 from models.generation.product import Generator
 from models.generation.study.privacy import Half
 from models.generation.study.probe import features_of
@@ -80,14 +80,12 @@ def compare_speckle(
     """
     chosen = frames_aside(learned, count)
     patients = learned.owners(chosen)
-    if len(set(patients)) < 2:
-        raise DataError("fewer than two patients were set aside: nothing can be compared on so few")
     about = {
         "model": generator.digest,
         "frames": len(chosen),
         "patients": len(set(patients)),
         "seed": seed,
-        "features": "EfficientNet-Lite0 (ImageNet); values compare with no published KID",
+        "features": FEATURES,
     }
     begin_run(out, about, "run.json")
     fits = fitted(generator, learned, seed)
@@ -118,14 +116,8 @@ def compare_speckle(
     }
     shown = _shown_places(patients, seed)
     _sheet({"real": real.grey[shown], **{name: pictures[name][shown] for name in WAYS}}, out / PICTURE)
-    _write(content, out / FILE)
+    write_whole(out / FILE, json.dumps(content, indent=1) + "\n")
     return sorted(learned.records[learned.frames.source[chosen[i]]].image_id for i in shown)
-
-
-def _write(content: Mapping[str, Any], path: Path) -> None:
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _measured(grey: Grey, masks: npt.NDArray[np.bool_], quiet: Grey, embed: Embedder) -> Measured:
@@ -257,6 +249,5 @@ def _sheet(rows: Mapping[str, Grey], path: Path) -> None:
     for row, (name, pictures) in enumerate(rows.items()):
         pen.text((2, row * step + 2), name, fill=0)
         page.paste(Image.fromarray(np.concatenate(pictures, axis=1)), (0, row * step + _STRIP_PX))
-    unfinished = path.with_suffix(".partial")
-    page.save(unfinished, "PNG", optimize=True)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        page.save(unfinished, "PNG", optimize=True)

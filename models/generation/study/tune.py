@@ -33,7 +33,7 @@ from models.generation.draw import BATCH, image_seed, solved
 from models.generation.flow import Request, Solver
 from models.generation.frames import FrameSet
 from models.generation.halves import HALVES, half_interval, patient_halves
-from models.generation.kid import Embedder
+from models.generation.kid import FEATURES, Embedder
 from models.generation.pictures import save_grid, save_intervals
 from models.generation.product import Generator
 from models.generation.study.privacy import Half
@@ -95,8 +95,6 @@ def tune(
     """
     chosen = frames_aside(learned, count)
     patients = learned.owners(chosen)
-    if len(set(patients)) < 2:
-        raise DataError("fewer than two patients were set aside: nothing can be chosen on so few")
     about = {
         "model": generator.digest,
         "adapter": generator.adapter,
@@ -104,7 +102,7 @@ def tune(
         "patients": len(set(patients)),
         "seed": seed,
         "asked": "as the validation frames compared with, without marks",
-        "features": "EfficientNet-Lite0 (ImageNet); values compare with no published KID",
+        "features": FEATURES,
     }
     begin_run(out, about, "run.json")
     frames, embed = learned.frames, Embedder(generator.device)
@@ -154,10 +152,18 @@ def chosen_solver(path: Path, model: str) -> Solver:
 
 
 def frames_aside(learned: Half, count: int) -> npt.NDArray[np.int64]:
-    """Up to `count` frames of the patients set aside, spread evenly over them all."""
+    """Up to `count` frames of the patients set aside, spread evenly over them all.
+
+    Raises
+    ------
+    DataError
+        They are fewer than two patients.
+    """
     aside = np.setdiff1d(np.arange(len(learned.frames.source)), learned.learned_from())
     places = np.linspace(0, len(aside) - 1, min(count, len(aside))).round().astype(np.int64)
     frames: npt.NDArray[np.int64] = aside[places]
+    if len(set(learned.owners(frames))) < 2:
+        raise DataError("fewer than two patients were set aside: nothing can be judged on so few")
     return frames
 
 

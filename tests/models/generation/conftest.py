@@ -47,3 +47,15 @@ def generator(stage):
     from models.generation.product import load_generator
 
     return load_generator(stage / "product", torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def learned(made_data, generator, tmp_path_factory):
+    """The made half, of whose patients three in eight are set aside."""
+    from models.data.busbra import read_busbra
+    from models.generation.study.privacy import half_of
+
+    records = [record for record in read_busbra(made_data) if record.fold in (1, 2)]
+    aside = sorted({record.patient_id for record in records})[:3]
+    facts = {**generator.facts, "validation_patients": aside}
+    return half_of(records, facts, tmp_path_factory.mktemp("frames"))

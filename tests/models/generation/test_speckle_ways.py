@@ -17,7 +17,6 @@ from typer.testing import CliRunner  # noqa: E402
 from models.data.busbra import read_busbra  # noqa: E402
 from models.generation.cli import app  # noqa: E402
 from models.generation.study import speckle_compare, speckle_ways  # noqa: E402
-from models.generation.study.privacy import half_of  # noqa: E402
 from models.generation.study.speckle_compare import auc_error, compare_speckle  # noqa: E402
 from models.generation.study.speckle_ways import rebuilt  # noqa: E402
 from models.generation.study.tune import frames_aside  # noqa: E402
@@ -32,15 +31,6 @@ def few(monkeypatch):
     whole = speckle_compare.patient_halves
     monkeypatch.setattr(speckle_ways, "_FITTED", 8)
     monkeypatch.setattr(speckle_compare, "patient_halves", lambda *arguments: whole(*arguments)[:10])
-
-
-@pytest.fixture(scope="module")
-def learned(made_data, generator, tmp_path_factory):
-    """The made half, of whose patients three in eight are set aside."""
-    records = [record for record in read_busbra(made_data) if record.fold in (1, 2)]
-    aside = sorted({record.patient_id for record in records})[:3]
-    facts = {**generator.facts, "validation_patients": aside}
-    return half_of(records, facts, tmp_path_factory.mktemp("frames"))
 
 
 def compared(generator, learned, out):

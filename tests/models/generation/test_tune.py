@@ -14,26 +14,15 @@ torch = pytest.importorskip("torch")
 
 from typer.testing import CliRunner  # noqa: E402
 
-from models.data.busbra import read_busbra  # noqa: E402
 from models.data.record import DataError  # noqa: E402
 from models.generation.cli import app  # noqa: E402
 from models.generation.flow import Solver  # noqa: E402
 from models.generation.study import tune as tuning  # noqa: E402
-from models.generation.study.privacy import half_of  # noqa: E402
 from models.generation.study.tune import Grid, Tried, chosen_solver, fewest_steps, tune  # noqa: E402
 from models.training.run import RunDiffersError  # noqa: E402
 
 GRID = Grid((1.0, 4.0), (1, 2), at=2)
 COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def learned(made_data, generator, tmp_path_factory):
-    """The made half, of whose patients three in eight are set aside."""
-    records = [record for record in read_busbra(made_data) if record.fold in (1, 2)]
-    aside = sorted({record.patient_id for record in records})[:3]
-    facts = {**generator.facts, "validation_patients": aside}
-    return half_of(records, facts, tmp_path_factory.mktemp("frames"))
 
 
 @pytest.fixture(scope="module")
